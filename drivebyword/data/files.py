@@ -1,0 +1,147 @@
+"""Bytes in, files on disk out: every file appears whole or not at all, and its SHA-256 can be checked.
+
+A file or folder is written beside its place, flushed to the disk and renamed into place, so a kill at any
+moment leaves either the old content or the new. A folder that cannot be written gives one ValueError line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_UNWRITABLE = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+}
+TEMPORARY_PREFIX = ".writing-"
+"""Names that start so are leftovers of a killed writer: never read, free to delete."""
+
+
+@contextlib.contextmanager
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Turn a read-only, forbidden or full disk into one ValueError line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        why = _UNWRITABLE.get(error.errno or 0)
+        if why is None and not isinstance(error, FileExistsError):
+            raise
+        why = why or "a file of that name is in the way"
+        raise ValueError(f"cannot write {path}: {why}; choose another place or make room there") from error
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> Path:
+    """Write a whole file or leave what was there; text is stored as UTF-8. Returns the path."""
+    path = Path(path)
+    raw = data.encode() if isinstance(data, str) else data
+    with one_line_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files only the owner can read; a data set is meant to be shared.
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    return path
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> Path:  # noqa: ANN401
+    """Write `value` as JSON, atomically. NaN and infinity are refused: no JSON reader agrees on them."""
+    return write_atomic(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:  # noqa: ANN401
+    """Read JSON; a damaged file gives one ValueError line."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): the file is damaged or truncated") from None
+
+
+@contextlib.contextmanager
+def write_folder_atomic(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder to fill; it becomes `path` when the block ends, and vanishes if the block raises.
+
+    Args:
+        path: The folder to make.
+        replace: Swap out an existing folder; without it an existing folder is an error.
+    """
+    path = Path(path)
+    with one_line_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+    try:
+        # The block's own OSErrors (a full disk while it writes) deserve the same one line.
+        with one_line_errors(path):
+            temporary.chmod(0o755)
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                _sync(file)
+            _sync(temporary)
+            _move_folder(temporary, path, replace=replace)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_folder(source: Path, path: Path, *, replace: bool) -> None:
+    if path.exists():
+        if not replace:
+            raise ValueError(f"{path} exists already: choose another place or delete it")
+        # No file system call swaps a filled folder portably: the old one steps aside first.
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX)) / "old"
+        path.rename(aside)
+        source.rename(path)
+        shutil.rmtree(aside.parent, ignore_errors=True)
+    else:
+        source.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: str | Path) -> None:
+    """Make renames inside a folder survive a power cut."""
+    _sync(Path(path))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes as hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_leftovers(folder: str | Path) -> int:
+    """Delete what killed writers left in `folder`; return how many there were. Call only when nobody writes."""
+    found = list(Path(folder).glob(TEMPORARY_PREFIX + "*"))
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(found)
