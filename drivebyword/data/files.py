@@ -64,12 +64,12 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     return path
 
 
-def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> Path:  # noqa: ANN401
+def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> Path:
     """Write `value` as JSON, atomically. NaN and infinity are refused: no JSON reader agrees on them."""
     return write_atomic(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:  # noqa: ANN401
+def read_json(path: str | Path) -> Any:
     """Read JSON; a damaged file gives one ValueError line."""
     path = Path(path)
     try:
