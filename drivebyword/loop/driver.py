@@ -1,0 +1,83 @@
+"""The only path from observation to actuation: a policy decides, the guard checks, the car gets the rest.
+
+Observations in, (actuation, decision, verdict) out. Evaluation, rollouts, the `drive` command and every
+baseline go through `Driver.drive`; nobody sends a policy's act to the car any other way.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from drivebyword.core.records import Act, Actuation, Decision, Observation, Verdict, VerdictKind
+
+
+class Policy(Protocol):
+    """Answers one observation with a reason and an act; stateless but for its cache."""
+
+    def reset(self) -> None:
+        """Forget the past: a new episode begins."""
+        ...
+
+    def decide(self, observation: Observation) -> Decision:
+        """Decide on one observation."""
+        ...
+
+
+class Checker(Protocol):
+    """What the driver needs of a guard."""
+
+    def reset(self) -> None:
+        """Forget the past: a new episode begins."""
+        ...
+
+    def check(self, act: Act, observation: Observation) -> tuple[Actuation, Verdict]:
+        """Turn an act into a safe actuation and say what was changed."""
+        ...
+
+
+class Driver:
+    """A policy, its history and, unless None, a guard: what drives the car."""
+
+    def __init__(self, policy: Policy, guard: Checker | None) -> None:
+        self.policy = policy
+        self.guard = guard
+
+    def reset(self) -> None:
+        """Begin a new episode."""
+        self.policy.reset()
+        if self.guard is not None:
+            self.guard.reset()
+
+    def drive(self, observation: Observation) -> tuple[Actuation, Decision, Verdict]:
+        """Decide and, with a guard, check. Without one, an act is only brought into the actuators' range."""
+        decision = self.policy.decide(observation)
+        if self.guard is None:
+            return in_range(decision.act), decision, Verdict(VerdictKind.ACCEPTED)
+        actuation, verdict = self.guard.check(decision.act, observation)
+        return actuation, decision, verdict
+
+
+def in_range(act: Act) -> Actuation:
+    """Return an act's first triple clipped to what the actuators accept; NaN becomes a full stop."""
+    first = np.asarray(act.steps[0], np.float64)
+    if not np.isfinite(first).all():
+        return Actuation(0.0, 0.0, 1.0)
+    steering, throttle, brake = np.clip(first, (-1.0, 0.0, 0.0), 1.0)
+    return Actuation(float(steering), float(throttle), float(brake))
+
+
+class ConstantSpeed:
+    """Control row: holds 8 m/s and never steers."""
+
+    speed = 8.0
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def decide(self, observation: Observation) -> Decision:
+        """Close the gap to 8 m/s."""
+        push = float(np.clip(0.4 * (self.speed - float(observation.ego[0])), -1.0, 1.0))
+        steps = np.tile(np.array([0.0, max(push, 0.0), max(-push, 0.0)]), (4, 1))
+        return Decision(act=Act(steps), reason=None)

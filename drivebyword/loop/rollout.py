@@ -1,0 +1,238 @@
+"""Driving one episode and recording it: environment and driver in, Episode out.
+
+An episode driven by the expert is a demonstration; one driven by a policy is a rollout. Both carry the
+expert's label at every state reached, so a rollout of the policy is DAgger's relabelled data
+(Ross et al. 2011) without a second pass. Recovery is taught by disturbing the actuation, never the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from drivebyword.core.records import Act, Actuation, Decision, Episode, Observation, Reason, Verdict, Weather
+from drivebyword.loop.driver import Driver
+
+if TYPE_CHECKING:
+    from drivebyword.world.env import DrivingEnv
+
+
+class ExpertPolicy:
+    """The privileged expert behind the policy protocol: it reads the environment's ground truth."""
+
+    def __init__(self, env: DrivingEnv) -> None:
+        self.env = env
+
+    def reset(self) -> None:
+        """Nothing of its own to forget: the environment resets the expert."""
+
+    def decide(self, observation: Observation) -> Decision:
+        """Return what the expert would do now."""
+        label = self.env.expert()
+        return Decision(act=Act(label.act), reason=label.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceConfig:
+    """Pushes on the actuation, to visit states from which the expert shows how to recover."""
+
+    every_s: float = 9.0
+    """Mean time between pushes."""
+    duration_s: tuple[float, float] = (0.4, 1.2)
+    steering: float = 0.25
+    """Largest steering offset at walking pace; falls with speed so that the push is about 1 m/s2 sideways."""
+    pedals: float = 0.4
+
+
+class Disturbance:
+    """Draws pushes and adds them to actuations."""
+
+    def __init__(self, config: DisturbanceConfig, rng: np.random.Generator, dt: float) -> None:
+        self.config, self.rng, self.dt = config, rng, dt
+        self.left = 0.0
+        self.offset = np.zeros(3)
+
+    def apply(self, actuation: Actuation, speed: float) -> tuple[Actuation, bool]:
+        """Return the actuation, pushed or not, and whether it was."""
+        if self.left <= 0 and speed > 2.0 and self.rng.random() < self.dt / self.config.every_s:
+            self.left = float(self.rng.uniform(*self.config.duration_s))
+            steer = self.rng.uniform(-1, 1) * min(self.config.steering, 5.0 / (speed * speed))
+            pedal = self.rng.uniform(-1, 1) * self.config.pedals
+            self.offset = np.array([steer, max(pedal, 0.0), max(-pedal, 0.0) * 0.5])
+        if self.left <= 0:
+            return actuation, False
+        self.left -= self.dt
+        pushed = np.clip(actuation.as_array() + self.offset, (-1, 0, 0), 1)
+        return Actuation(*(float(v) for v in pushed)), True
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects rows of an episode; keeps what the sensors saw only when asked to."""
+
+    keep_sensors: bool
+    keep_snapshots: bool
+    rows: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, **row: object) -> None:
+        """Append one row; every call must name the same columns."""
+        for name, value in row.items():
+            self.rows.setdefault(name, []).append(value)
+
+    def sensors(self, observation: Observation) -> None:
+        """Append what the sensors saw."""
+        if not self.keep_sensors:
+            return
+        for name, image in observation.cameras.items():
+            self.rows.setdefault(f"camera_{name}", []).append(image)
+        for name in ("lidar", "radar", "radar_valid"):
+            value = getattr(observation, name)
+            if value is not None:
+                self.rows.setdefault(name, []).append(value)
+
+    def column(self, name: str, dtype: type | np.dtype) -> np.ndarray:
+        """Return one column stacked."""
+        return np.asarray(self.rows[name], dtype)
+
+    def optional(self, name: str, dtype: type) -> np.ndarray | None:
+        """Return one column stacked, or None where it was never recorded."""
+        return np.asarray(self.rows[name], dtype) if name in self.rows else None
+
+
+Watcher = Callable[["DrivingEnv", Decision, Actuation, Verdict], None]
+
+
+def run_episode(
+    env: DrivingEnv,
+    driver: Driver,
+    *,
+    seed: int,
+    scenario: str,
+    name: str,
+    options: dict[str, Any] | None = None,
+    disturbance: DisturbanceConfig | None = None,
+    takeover: Callable[[int, np.random.Generator], bool] | None = None,
+    rescue_after_s: float | None = None,
+    label: bool = True,
+    keep_sensors: bool = False,
+    keep_snapshots: bool = False,
+    watch: Watcher | None = None,
+    transform: Callable[[Observation], Observation] | None = None,
+) -> Episode:
+    """Reset, drive to the end and return the record.
+
+    Args:
+        name: the driver's name in the record.
+        takeover: called with the step; True lets the expert drive this step (DAgger's mixture).
+        rescue_after_s: let the expert drive 3 s when the driver has stood still for this long while the
+            expert would go: a stuck rollout teaches the same frame over and over.
+        label: ask the expert for its label at every state (costs time; judging does without).
+        watch: called after each decision, before the car moves.
+        transform: changes what the driver sees (a blinded sensor, another sentence), not the record.
+    """
+    observation_dict, info = env.reset(seed=seed, options={"scenario": scenario, **(options or {})})
+    del observation_dict
+    driver.reset()
+    rng = np.random.default_rng([seed, 7])
+    pushes = Disturbance(disturbance, rng, env.dt) if disturbance else None
+    recorder = Recorder(keep_sensors, keep_snapshots)
+    stuck_s, rescue_left, step, ended = 0.0, 0.0, 0, None
+    while ended is None:
+        observation = env.observation()
+        seen = transform(observation) if transform else observation
+        expert = env.expert() if label else None
+        actuation, decision, verdict = driver.drive(seen)
+        if expert is not None and rescue_after_s is not None:
+            standing = observation.ego[0] < 0.3 and expert.speed > 1.5
+            stuck_s = stuck_s + env.dt if standing else 0.0
+            if stuck_s > rescue_after_s:
+                rescue_left, stuck_s = 3.0, 0.0
+        rescue_left -= env.dt
+        if expert is not None and (rescue_left > 0 or (takeover is not None and takeover(step, rng))):
+            actuation = Actuation(*(float(v) for v in expert.act[0]))
+        disturbed = False
+        if pushes is not None:
+            actuation, disturbed = pushes.apply(actuation, float(observation.ego[0]))
+        if watch is not None:
+            watch(env, decision, actuation, verdict)
+        motion, pose, snapshot = env.motion(), env.pose(), env.snapshot()
+        recorder.sensors(observation)
+        index = info["instruction_index"]
+        _, _, _, _, info = env.step(actuation.as_array())
+        recorder.add(
+            time_s=observation.time_s,
+            pose=pose,
+            motion=motion,
+            instruction_index=index,
+            act=decision.act.steps,
+            reason=_reason_row(decision.reason),
+            actuation=actuation.as_array(),
+            disturbed=disturbed,
+            verdict=int(verdict.kind),
+            verdict_why=verdict.why,
+            expert_act=expert.act[0] if expert is not None else np.full(3, np.nan),
+            expert_reason=_reason_row(expert.reason if expert is not None else None),
+            expert_plan=expert.plan if expert is not None else np.full((8, 2), np.nan),
+            expert_speed=expert.speed if expert is not None else np.nan,
+            events=info["events"],
+            route_completion=info["route_completion"],
+            lane_offset=info["lane_offset"],
+            time_to_collision=info["time_to_collision"],
+            ego_observed=observation.ego,
+        )
+        if keep_snapshots:
+            recorder.add(snapshot=snapshot)
+        ended = info["ended"]
+        step += 1
+    return _episode(env, recorder, seed, scenario, name, ended)
+
+
+def _reason_row(reason: Reason | None) -> Float[np.ndarray, " 3"]:
+    """Return a reason as three numbers, -1 for none."""
+    return np.array([reason.decision, reason.cause, reason.relation] if reason else [-1, -1, -1], np.float64)
+
+
+def _episode(env: DrivingEnv, recorder: Recorder, seed: int, scenario: str, name: str, ended: str) -> Episode:
+    """Stack the rows."""
+    f32, i64, column = np.float32, np.int64, recorder.column
+    weather: Weather = env.weather
+    cameras = {n[7:]: column(n, np.uint8) for n in recorder.rows if n.startswith("camera_")}
+    return Episode(
+        scenario=scenario,
+        seed=seed,
+        driver=name,
+        dt=env.dt,
+        map_id=env.road_map.id,
+        weather=weather,
+        rig=env.rig.name,
+        instructions=list(env.mission.instructions),
+        time_s=column("time_s", np.float64),
+        pose=column("pose", np.float64),
+        motion=column("motion", f32),
+        instruction_index=column("instruction_index", i64),
+        act=column("act", f32),
+        reason=column("reason", i64),
+        actuation=column("actuation", f32),
+        disturbed=column("disturbed", bool),
+        verdict=column("verdict", i64),
+        verdict_why=recorder.rows["verdict_why"],
+        expert_act=column("expert_act", f32),
+        expert_reason=column("expert_reason", i64),
+        expert_plan=column("expert_plan", f32),
+        expert_speed=column("expert_speed", f32),
+        events=column("events", i64),
+        route_completion=column("route_completion", f32),
+        lane_offset=column("lane_offset", f32),
+        time_to_collision=column("time_to_collision", f32),
+        ended=ended,
+        ego_observed=column("ego_observed", f32),
+        cameras=cameras,
+        lidar=recorder.optional("lidar", f32),
+        radar=recorder.optional("radar", f32),
+        radar_valid=recorder.optional("radar_valid", bool),
+        snapshots=recorder.rows.get("snapshot", []),
+    )
