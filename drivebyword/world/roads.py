@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+
+from drivebyword.world.netfile import Columns, read_net
+from drivebyword.world.town import TownConfig, generate_net, sample_town, town_for_scene
+
+__all__ = [
+    "Junction",
+    "Lane",
+    "Link",
+    "RoadMap",
+    "SignalHead",
+    "TownConfig",
+    "build_town",
+    "load_road_map",
+    "sample_town",
+    "town_for_scene",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,12 +35,12 @@ class Lane:
     id: str
     edge: str
     index: int
-    """0 is the rightmost lane of the edge that cars may use... counted as SUMO does (sidewalk included)."""
+    """Counted from the right as SUMO does, sidewalk included: with one, cars' rightmost lane is 1."""
     kind: str
     width: float
     speed_limit: float
     line: Float[np.ndarray, "P 2"]
-    """Centre line in driving direction, map frame."""
+    """Centre line in driving direction, map frame; of a walkarea, its outline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +102,105 @@ class RoadMap:
     """Zebra crossings: corners; the first two are one kerb end, the last two the other."""
     bounds: Float[np.ndarray, " 4"]
     """x min, y min, x max, y max."""
+
+
+CACHE_VERSION = 2
+"""Part of the parsed cache's name: raise it when read_net's columns change."""
+
+
+def build_town(config: TownConfig, cache_dir: Path | None = None) -> RoadMap:
+    """Return the town's roads; generated and parsed once, then read from the cache."""
+    return load_road_map(generate_net(config, cache_dir))
+
+
+def load_road_map(net_file: Path) -> RoadMap:
+    """Read a SUMO network (its parsed columns are kept beside it)."""
+    net_file = Path(net_file)
+    if not net_file.exists():
+        raise FileNotFoundError(f"network file {net_file} not found")
+    digest = hashlib.sha256(net_file.read_bytes()).hexdigest()[:16]
+    parsed = net_file.with_name(f"{net_file.name}.{digest}.v{CACHE_VERSION}.npz")
+    try:
+        with np.load(parsed, allow_pickle=False) as archive:
+            columns = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        columns = read_net(net_file)
+        _keep(parsed, columns)
+    return _assemble(digest, net_file, columns)
+
+
+def _keep(path: Path, columns: Columns) -> None:
+    """Write the parsed columns; a read-only folder only costs the next load its speed."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as handle:
+            np.savez(handle, **columns)  # type: ignore[arg-type]
+            handle.flush()
+            os.fsync(handle.fileno())
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+
+
+def _cut(columns: Columns, name: str) -> list[np.ndarray]:
+    ends = columns[f"{name}_ends"]
+    return [columns[name][a:b] for a, b in zip(ends[:-1], ends[1:])]
+
+
+def _assemble(digest: str, net_file: Path, columns: Columns) -> RoadMap:
+    c = {name: values.tolist() for name, values in columns.items() if values.ndim == 1}
+    lanes = {
+        row[0]: Lane(id=row[0], edge=row[1], index=row[2], kind=row[3], width=row[4], speed_limit=row[5], line=row[6])
+        for row in zip(
+            c["lane_id"],
+            c["lane_edge"],
+            c["lane_index"],
+            c["lane_kind"],
+            c["lane_width"],
+            c["lane_speed"],
+            _cut(columns, "lane_line"),
+        )
+    }
+    links = tuple(
+        Link(
+            from_lane=start,
+            to_lane=end,
+            direction=direction,
+            path=path,
+            via=tuple(via.split()),
+            tls=tls or None,
+            tls_index=index if tls else None,
+        )
+        for start, end, direction, via, tls, index, path in zip(
+            c["link_from"],
+            c["link_to"],
+            c["link_direction"],
+            c["link_via"],
+            c["link_tls"],
+            c["link_index"],
+            _cut(columns, "link_path"),
+        )
+    )
+    junctions = tuple(
+        Junction(id=name, kind=kind, center=center, outline=outline)
+        for name, kind, center, outline in zip(
+            c["junction_id"], c["junction_kind"], columns["junction_center"], _cut(columns, "junction_outline")
+        )
+    )
+    signals = tuple(
+        SignalHead(x=x, y=y, z=z, yaw=yaw, lane=lane, tls=tls, tls_index=index)
+        for (x, y, z, yaw), lane, tls, index in zip(
+            columns["signal_place"].tolist(), c["signal_lane"], c["signal_tls"], c["signal_index"]
+        )
+    )
+    return RoadMap(
+        id=digest,
+        net_file=str(net_file),
+        lanes=lanes,
+        links=links,
+        junctions=junctions,
+        signals=signals,
+        stop_lines=dict(zip(c["stop_lane"], columns["stop_line"])),
+        crossings=tuple(columns["crossings"]),
+        bounds=columns["bounds"],
+    )
