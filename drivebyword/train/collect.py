@@ -1,0 +1,133 @@
+"""Scenes in, a dataset of driven episodes out: worker processes, one simulation each, resumable.
+
+Who drives is the expert (demonstrations) or a checkpoint (rollouts the expert relabels: DAgger).
+Every finished scene is one part on disk; a killed run, started again, drives only the missing scenes.
+
+    drivebyword collect --scenario town-mixed --seeds 0:400 --out runs/demonstrations
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from drivebyword.core.records import RigConfig
+from drivebyword.core.seeds import require_training_seed
+from drivebyword.loop.fleet import run_tasks, with_progress
+from drivebyword.loop.rollout import DisturbanceConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectConfig:
+    """What to drive and where to keep it."""
+
+    out: Path
+    scenario: str = "town-mixed"
+    seeds: tuple[int, int] = (0, 200)
+    """Scene seeds [first, last): training or validation seeds only."""
+    checkpoint: Path | None = None
+    """Who drives: a checkpoint folder, or None for the expert."""
+    expert_share: float = 0.0
+    """With a checkpoint: share of the time, in stretches of 3 s, that the expert drives."""
+    rescue_after_s: float = 8.0
+    """With a checkpoint: the expert frees a car that stood this long while it should go."""
+    disturbance: DisturbanceConfig | None = DisturbanceConfig()
+    processes: int = 2
+    finalize: bool = True
+    """Merge the parts into one LeRobot dataset at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What a collection came to."""
+
+    scenes: int
+    frames: int
+    failed: tuple[str, ...]
+    seconds: float
+    ended: dict[str, int]
+
+
+def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -> Collected:
+    """Drive every scene of `config.seeds` that is not on disk yet. Raises ValueError on a test seed."""
+    from drivebyword.data.dataset import DatasetWriter
+
+    for seed in (config.seeds[0], config.seeds[1] - 1):
+        require_training_seed(seed)
+    if config.seeds[1] <= config.seeds[0]:
+        raise ValueError(f"--seeds {config.seeds[0]}:{config.seeds[1]} names no scene; the second must be larger")
+    writer = DatasetWriter(config.out, rig=rig)
+    have = writer.seeds()
+    todo = [seed for seed in range(*config.seeds) if seed not in have]
+    started, frames, failed, ended = time.monotonic(), 0, [], dict[str, int]()
+    finished = run_tasks(partial(_make_worker, config, rig), todo, config.processes)
+    for done in with_progress(finished, len(todo), show_progress, lambda value: value[0]):
+        if done.error is not None:
+            failed.append(f"seed {done.task}: {done.error}")
+            continue
+        frames += done.value[0]
+        ended[done.value[1]] = ended.get(done.value[1], 0) + 1
+    if config.finalize:
+        writer.finalize()
+    return Collected(
+        scenes=len(todo) - len(failed),
+        frames=frames,
+        failed=tuple(failed),
+        seconds=time.monotonic() - started,
+        ended=ended,
+    )
+
+
+def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple[int, str]]:
+    """Return what drives one seed, writes its part and says how many frames it was and how it ended."""
+    from drivebyword.data.dataset import DatasetWriter
+    from drivebyword.loop.driver import Driver, Policy
+    from drivebyword.loop.rollout import ExpertPolicy, run_episode
+    from drivebyword.world.env import DrivingEnv
+
+    env = DrivingEnv(rig=rig)
+    writer = DatasetWriter(config.out, rig=rig)
+    policy: Policy = ExpertPolicy(env)
+    if config.checkpoint is not None:
+        from drivebyword.model.streaming import StreamingPolicy
+
+        policy = StreamingPolicy.from_pretrained(config.checkpoint, threads=1)
+    driver = Driver(policy, None)
+
+    def work(seed: int) -> tuple[int, str]:
+        episode = run_episode(
+            env,
+            driver,
+            seed=seed,
+            scenario=config.scenario,
+            name="expert" if config.checkpoint is None else "policy",
+            disturbance=config.disturbance,
+            takeover=_Mixture(config.expert_share, env.dt) if config.expert_share > 0 else None,
+            rescue_after_s=config.rescue_after_s if config.checkpoint is not None else None,
+            keep_sensors=True,
+        )
+        writer.add(episode)
+        return len(episode), episode.ended
+
+    return work
+
+
+class _Mixture:
+    """Lets the expert drive a share of the time, in stretches."""
+
+    stretch_s = 3.0
+
+    def __init__(self, share: float, dt: float) -> None:
+        self.share, self.every = share, max(1, round(self.stretch_s / dt))
+        self.expert = True
+
+    def __call__(self, step: int, rng: np.random.Generator) -> bool:
+        if step % self.every == 0:
+            self.expert = bool(rng.random() < self.share)
+        return self.expert
+

@@ -1,0 +1,260 @@
+"""One training loop: rounds of driving, relabelling and learning, from nothing to a checkpoint.
+
+A round first drives scenes (the expert in the first, later the policy itself with the expert's labels:
+DAgger), then takes optimiser steps on everything driven so far. Everything lives in one folder, and a
+killed run, started again, goes on bit-exactly: batches are a function of (seed, step), driven scenes are
+parts on disk, and model, optimiser and average are saved together, atomically.
+
+    drivebyword train tiny --out runs/tiny
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drivebyword.core.records import RigConfig
+from drivebyword.model.policy import Policy, PolicyConfig
+from drivebyword.train.collect import CollectConfig, collect
+from drivebyword.train.log import TrainLog
+from drivebyword.train.loss import LossConfig, Teacher
+from drivebyword.train.state import RunState, load_latest, save_state
+from drivebyword.train.table import FrameTable, Sampler, SamplingConfig, build_table, join
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundConfig:
+    """One round: scenes to drive, then steps to take."""
+
+    demonstrations: int = 0
+    """Scenes the expert drives."""
+    rollouts: int = 0
+    """Scenes the policy drives and the expert relabels."""
+    expert_share: float = 0.0
+    """Share of the rollouts' time that the expert drives."""
+    steps: int = 500
+    frames: int = 1
+    """Frames in a training window."""
+    batch: int = 32
+    """Windows in a batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """A complete run."""
+
+    name: str
+    rig: RigConfig
+    policy: PolicyConfig
+    rounds: tuple[RoundConfig, ...]
+    scenario: str = "town-mixed"
+    sampling: SamplingConfig = SamplingConfig()
+    loss: LossConfig = LossConfig()
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: int = 150
+    cooldown: float = 0.3
+    """Last share of all steps over which the learning rate falls to a twentieth."""
+    average: float = 0.998
+    """Decay of the running average of the weights that drives and is shipped."""
+    clip: float = 1.0
+    recent: float = 1.5
+    """How much more often a frame of the policy's own driving is drawn than a demonstration's."""
+    validate: int = 0
+    """Validation scenes driven after each round for the learning curve."""
+    save_every_s: float = 180.0
+    processes: int = 2
+    threads: int = 2
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """All optimiser steps."""
+        return sum(r.steps for r in self.rounds)
+
+
+def train(config: TrainConfig, out: Path, show_progress: bool = True) -> Path:
+    """Run or resume the whole schedule in `out`; return the folder of the finished checkpoint."""
+    return _Run(config, out, show_progress).run()
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Warm up, hold, and fall to a twentieth over the last share of the steps."""
+    rise = min(1.0, (step + 1) / config.warmup)
+    left = (config.steps - step) / max(1, int(config.steps * config.cooldown))
+    fall = 1.0 if left >= 1 else 0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * max(left, 0.0)))
+    return config.learning_rate * rise * fall
+
+
+class _Run:
+    """The state of one run: network, average, optimiser, data driven so far."""
+
+    def __init__(self, config: TrainConfig, out: Path, show: bool) -> None:
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(config.threads)
+        self.config, self.out, self.show = config, out, show
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        out.mkdir(parents=True, exist_ok=True)
+        self.policy = Policy(config.policy).to(self.device)
+        self.average = Policy(config.policy).to(self.device)
+        self.average.load_state_dict(self.policy.state_dict())
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+        self.teacher = Teacher(config.loss, config.policy, self.device)
+        self.state = RunState(step=0, decisions=0, seconds=0.0, round=0)
+        restored = load_latest(out, config, self.policy, self.average, self.optimizer)
+        if restored is not None:
+            self.state = restored
+        self.log = TrainLog(out, self.state.step, show)
+        self.tables: list[FrameTable] = []
+        self.saved_at = time.monotonic()
+
+    def run(self) -> Path:
+        """Go through the rounds; those already finished only reload what they drove."""
+        first_step = 0
+        for number, plan in enumerate(self.config.rounds):
+            finished = self.state.step >= first_step + plan.steps
+            self._drive(number, plan)
+            if not finished:
+                self._learn(number, plan, first_step)
+                self._validate(number)
+            first_step += plan.steps
+        final = self.out / "checkpoint"
+        self._save_policy(final)
+        self.log.close()
+        return final
+
+    # ------------------------------------------------------------------ driving
+
+    def _drive(self, number: int, plan: RoundConfig) -> None:
+        """Collect the round's scenes, or find them on disk."""
+        base = number * 10_000 + self.config.seed * 100_000
+        common: dict[str, Any] = {
+            "scenario": self.config.scenario, "processes": self.config.processes, "finalize": False
+        }
+        if plan.demonstrations:
+            folder = self.out / f"round-{number}" / "demonstrations"
+            self._collect(CollectConfig(out=folder, seeds=(base, base + plan.demonstrations), **common))
+        if plan.rollouts:
+            driver = self.out / f"round-{number}" / "driver"
+            if not (driver / "manifest.json").exists():
+                self._save_policy(driver)
+            folder = self.out / f"round-{number}" / "rollouts"
+            seeds = (base + 5_000, base + 5_000 + plan.rollouts)
+            self._collect(
+                CollectConfig(out=folder, seeds=seeds, checkpoint=driver, expert_share=plan.expert_share, **common)
+            )
+
+    def _collect(self, config: CollectConfig) -> None:
+        """Drive and add the frames to the table."""
+        from drivebyword.data.dataset import parts
+
+        done = collect(config, self.config.rig, self.show)
+        if done.scenes or done.failed:
+            self.log.note(
+                f"drove {done.scenes} scenes, {done.frames} frames in {done.seconds:.0f} s: {done.ended}"
+                + (f"; failed: {done.failed[:3]}" if done.failed else "")
+            )
+            self.state.seconds += done.seconds
+        table = build_table(parts(config.out), self.config.policy.stream.horizon, self.config.sampling)
+        if config.checkpoint is not None:
+            table.weight *= self.config.recent
+        self.tables.append(table)
+
+    # ------------------------------------------------------------------ learning
+
+    def _learn(self, number: int, plan: RoundConfig, first_step: int) -> None:
+        """Take the round's steps from wherever the run stands."""
+        if len(self.tables) > 1:
+            self.tables = [join(self.tables)]
+        sampler = Sampler(self.tables[0], self.config.sampling, self.config.rig.sensor_names(), self.config.seed)
+        self.policy.train()
+        self.state.round = number
+        last = first_step + plan.steps
+        for step in range(self.state.step, last):
+            started = time.monotonic()
+            batch = self.teacher.batch(
+                sampler.table, sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
+            )
+            rate = learning_rate(self.config, step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            with torch.autocast(self.device.type, torch.bfloat16):
+                losses = self.teacher.losses(self.policy, batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip)
+            if not torch.isfinite(norm):
+                raise RuntimeError(f"step {step}: the gradient is not finite; the run stops where it was last saved")
+            self.optimizer.step()
+            self.policy.balance_experts()
+            self._follow(step)
+            self.state.step = step + 1
+            self.state.decisions += plan.batch * plan.frames
+            self.state.seconds += time.monotonic() - started
+            self.log.step(self.state, self.config.steps, {k: float(v) for k, v in losses.items()}, rate, float(norm))
+            if time.monotonic() - self.saved_at > self.config.save_every_s:
+                self._save()
+        self._save()
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        """Move the average towards the weights, faster at first."""
+        keep = min(self.config.average, (1 + step) / (10 + step))
+        for slow, fast in zip(self.average.parameters(), self.policy.parameters(), strict=True):
+            slow.lerp_(fast, 1 - keep)
+        for slow, fast in zip(self.average.buffers(), self.policy.buffers(), strict=True):
+            slow.copy_(fast)
+
+    def _save(self) -> None:
+        save_state(self.out, self.config, self.state, self.policy, self.average, self.optimizer)
+        self.saved_at = time.monotonic()
+
+    def _save_policy(self, folder: Path) -> None:
+        from drivebyword.model.checkpoint import save_pretrained
+
+        save_pretrained(self.average, folder)
+
+    # ------------------------------------------------------------------ the learning curve
+
+    def _validate(self, number: int) -> None:
+        """Drive validation scenes with the average and add a point to the curve."""
+        if not self.config.validate:
+            return
+        from drivebyword.train.validate import validate
+
+        folder = self.out / f"round-{number}" / "after"
+        self._save_policy(folder)
+        result = validate(folder, self.config.rig, self.config.validate, self.config.processes, self.show)
+        point = {"decisions": self.state.decisions, "minutes": self.state.seconds / 60, **result}
+        self.log.point(point)
+        self._save()
+
+
+def _groups(policy: Policy, decay: float) -> list[dict[str, Any]]:
+    """Decay matrices, not gains, biases and embeddings of one row."""
+    matrices = [p for p in policy.parameters() if p.ndim >= 2]
+    others = [p for p in policy.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def config_as_json(config: TrainConfig) -> dict[str, Any]:
+    """Return the whole configuration as plain values."""
+    return _plain(asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.floating, np.integer)):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value

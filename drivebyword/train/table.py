@@ -1,0 +1,191 @@
+"""Recorded episodes in, one table of frames in memory out, and batches drawn from it.
+
+A batch is a pure function of (table, seed, step): nothing about sampling has to be saved for a killed run
+to go on bit-exactly. Neighbouring frames teach little each, so a batch is many unrelated windows; standing
+still is thinned, and moments of change (starting, braking, turning in) are drawn more often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Float16, Float32, Int, UInt8
+
+from drivebyword.core.records import INTENTS, Episode
+
+
+@dataclass(slots=True, kw_only=True)
+class FrameTable:
+    """Columns over all frames of all episodes, in the order of their seeds."""
+
+    cameras: dict[str, UInt8[np.ndarray, "T H W 3"]]
+    lidar: Float16[np.ndarray, "T beams columns 2"]
+    radar: Float32[np.ndarray, "T detections 4"]
+    radar_valid: Bool[np.ndarray, "T detections"]
+    ego: Float32[np.ndarray, "T 7"]
+    act: Float32[np.ndarray, "T F 3"]
+    """The expert's labels at this and the following F - 1 frames."""
+    reason: Int[np.ndarray, "T 3"]
+    plan: Float32[np.ndarray, "T P 2"]
+    speed: Float32[np.ndarray, " T"]
+    intent: Int[np.ndarray, " T"]
+    episode: Int[np.ndarray, " T"]
+    sentence: Int[np.ndarray, " T"]
+    """Which instruction of which episode is in force: equal numbers, same sentence."""
+    first: Int[np.ndarray, " T"]
+    """Index of the first frame of the episode."""
+    weight: Float32[np.ndarray, " T"]
+    """Probability, up to a factor, of being drawn."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.intent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingConfig:
+    """How often which frame is drawn, and what is hidden from the policy in training."""
+
+    standing: float = 0.25
+    """Weight of a frame that stands and should go on standing, against 1 for plain driving."""
+    change: float = 2.5
+    """Weight of a frame within a second of a change: starting, braking, steering."""
+    drop_sensor: float = 0.12
+    """Probability that a sensor is missing in a whole window."""
+    drop_all_but_one_camera: float = 0.03
+    drop_history: float = 0.3
+    """Probability that a window's past frames are hidden (copying the past is a trap)."""
+
+
+def build_table(parts: Sequence[Path], horizon: int, sampling: SamplingConfig) -> FrameTable:
+    """Read episodes and stack them. `horizon` is F."""
+    from drivebyword.data.dataset import read_part
+
+    columns: dict[str, list[np.ndarray]] = {}
+    cameras: dict[str, list[np.ndarray]] = {}
+    start = 0
+    for number, path in enumerate(parts):
+        episode = read_part(path)
+        for name, images in episode.cameras.items():
+            cameras.setdefault(name, []).append(images)
+        for name, value in _columns(episode, number, start, horizon, sampling).items():
+            columns.setdefault(name, []).append(value)
+        start += len(episode)
+    if not columns:
+        raise ValueError("no recorded episodes to train on; collect some first")
+    stacked: dict[str, np.ndarray] = {}
+    for name in list(columns):
+        stacked[name] = np.concatenate(columns.pop(name))
+    pictures: dict[str, np.ndarray] = {}
+    for name in list(cameras):
+        pictures[name] = np.concatenate(cameras.pop(name))
+    return FrameTable(cameras=pictures, **stacked)
+
+
+def join(tables: Sequence[FrameTable]) -> FrameTable:
+    """Return one table of several, renumbering episodes, sentences and first frames."""
+    names = [n for n in FrameTable.__slots__ if n != "cameras"]
+    joined: dict[str, np.ndarray] = {}
+    for name in names:
+        parts, shift = [], 0
+        for table in tables:
+            value = getattr(table, name)
+            if name in ("episode", "sentence", "first"):
+                parts.append(value + shift)
+                shift += len(table) if name == "first" else int(value.max()) + 1
+            else:
+                parts.append(value)
+        joined[name] = np.concatenate(parts)
+    cameras = {n: np.concatenate([t.cameras[n] for t in tables]) for n in tables[0].cameras}
+    return FrameTable(cameras=cameras, **joined)
+
+
+def _columns(
+    episode: Episode, number: int, start: int, horizon: int, sampling: SamplingConfig
+) -> dict[str, np.ndarray]:
+    """Return the table rows of one episode."""
+    count = len(episode)
+    ahead = np.minimum(np.arange(count)[:, None] + np.arange(horizon), count - 1)
+    act = episode.expert_act[ahead]
+    intents = np.array([INTENTS.index(i.intent) for i in episode.instructions])
+    if episode.lidar is None or episode.radar is None or episode.radar_valid is None:
+        raise ValueError(f"episode of seed {episode.seed} has no LiDAR or radar; the tiny preset trains on both")
+    return {
+        "lidar": episode.lidar.astype(np.float16),
+        "radar": episode.radar,
+        "radar_valid": episode.radar_valid,
+        "ego": episode.ego_observed,
+        "act": act,
+        "reason": episode.expert_reason,
+        "plan": episode.expert_plan,
+        "speed": episode.expert_speed,
+        "intent": intents[episode.instruction_index],
+        "episode": np.full(count, number),
+        "sentence": number * 64 + episode.instruction_index,
+        "first": np.full(count, start),
+        "weight": _weights(episode, sampling),
+    }
+
+
+def _weights(episode: Episode, sampling: SamplingConfig) -> Float32[np.ndarray, " T"]:
+    """Return how often each frame should be drawn."""
+    speed = episode.ego_observed[:, 0]
+    pedal = episode.expert_act[:, 1] - episode.expert_act[:, 2]
+    steer = episode.expert_act[:, 0]
+    weight = np.ones(len(episode), np.float32)
+    weight[(speed < 0.3) & (pedal <= 0)] = sampling.standing
+    moved = np.abs(np.diff(pedal, prepend=pedal[:1])) > 0.25
+    moved |= np.abs(np.diff(steer, prepend=steer[:1])) > 0.05
+    moved |= np.abs(steer) > 0.12
+    moved |= np.diff(episode.instruction_index, prepend=0) > 0
+    near = np.convolve(moved, np.ones(5), mode="same") > 0
+    weight[near] *= sampling.change
+    return weight
+
+
+@dataclass(slots=True, kw_only=True)
+class Draw:
+    """Which frames make a batch, and what is hidden in it."""
+
+    index: Int[np.ndarray, "B T"]
+    trained: Bool[np.ndarray, "B T"]
+    """False for padding before an episode's start and frames under another sentence."""
+    history: Bool[np.ndarray, "B T"]
+    """False: later frames may not see this one."""
+    present: Bool[np.ndarray, "B S"]
+    wording: Float[np.ndarray, " B"]
+    """In [0, 1): picks one wording of the intent."""
+
+
+class Sampler:
+    """Draws batches; the same (seed, step) always gives the same batch of the same table."""
+
+    def __init__(self, table: FrameTable, config: SamplingConfig, sensors: Sequence[str], seed: int) -> None:
+        self.table, self.config, self.sensors, self.seed = table, config, tuple(sensors), seed
+        self.cumulative = np.cumsum(table.weight, dtype=np.float64)
+
+    def draw(self, step: int, batch: int, frames: int, stride: int) -> Draw:
+        """Draw `batch` windows of `frames` frames, `stride` decisions apart, ending at a drawn frame."""
+        rng = np.random.default_rng([self.seed, step])
+        last = np.searchsorted(self.cumulative, rng.random(batch) * self.cumulative[-1])
+        index = last[:, None] - np.arange(frames - 1, -1, -1)[None] * stride
+        inside = index >= self.table.first[last][:, None]
+        index = np.maximum(index, self.table.first[last][:, None])
+        trained = inside & (self.table.sentence[index] == self.table.sentence[last][:, None])
+        history = inside & (rng.random(batch) >= self.config.drop_history)[:, None]
+        history[:, -1] = True
+        return Draw(
+            index=index, trained=trained, history=history, present=self._present(rng, batch), wording=rng.random(batch)
+        )
+
+    def _present(self, rng: np.random.Generator, batch: int) -> Bool[np.ndarray, "B S"]:
+        """Drop sensors; never all of them."""
+        present = rng.random((batch, len(self.sensors))) >= self.config.drop_sensor
+        alone = rng.random(batch) < self.config.drop_all_but_one_camera
+        present[alone] = False
+        present[alone, 0] = True
+        present[~present.any(1), 0] = True
+        return present
