@@ -185,7 +185,7 @@ def _signal_columns(lanes: dict[str, dict], links: list[dict], outlines: dict[st
             rightmost[edge] = name
     rows: list[tuple[float, float, float, float]] = []
     names: list[str] = []
-    for name, link in chosen.items():
+    for name in chosen:
         line, width = lanes[name]["line"], lanes[name]["width"]
         heading = _end_heading(line)
         ahead = np.array([np.cos(heading), np.sin(heading)])

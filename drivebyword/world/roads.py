@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import zipfile
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def _keep(path: Path, columns: Columns) -> None:
 
 def _cut(columns: Columns, name: str) -> list[np.ndarray]:
     ends = columns[f"{name}_ends"]
-    return [columns[name][a:b] for a, b in zip(ends[:-1], ends[1:])]
+    return [columns[name][a:b] for a, b in itertools.pairwise(ends)]
 
 
 def _assemble(digest: str, net_file: Path, columns: Columns) -> RoadMap:

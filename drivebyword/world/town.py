@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 5
 """Part of the cache key: raise it when the code below draws other towns from the same config."""
 
 SPLIT_STARTS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
@@ -166,7 +166,7 @@ def _street_plan(config: TownConfig, scratch: Path, seed: int) -> tuple[dict[str
         shape += [f"--spider.space-radius={config.block}"] + (["--spider.omit-center"] if config.size_y > 4 else [])
     else:
         shape = ["--rand", f"--rand.iterations={config.size * 6}", f"--rand.min-distance={config.block * 0.9}"]
-        shape += [f"--rand.max-distance={config.block * 1.25}", "--rand.min-angle=55", "--rand.connectivity=0.98"]
+        shape += [f"--rand.max-distance={config.block * 1.25}", "--rand.min-angle=70", "--rand.connectivity=0.98"]
         shape += ["--rand.neighbor-dist1=0", "--rand.neighbor-dist2=1", "--rand.neighbor-dist3=8"]
         shape += ["--rand.neighbor-dist4=8", "--rand.neighbor-dist5=0", "--rand.neighbor-dist6=0"]
     prefix = scratch / "plan"
@@ -221,8 +221,8 @@ def _main_streets(config: TownConfig, streets: list[tuple[str, str]], rng: np.ra
         a, b = street
         if config.style == "grid":  # ids are a column letter and a row number
             return f"column {a[0]}" if a[0] == b[0] else f"row {a[1:]}"
-        if config.style == "spider":  # ids are an arm letter and a ring number; the centre has no letter
-            return f"ring {a[1:]}" if a[1:] == b[1:] else f"arm {min(a[0], b[0]) if len(a) > 1 else b[0]}"
+        if config.style == "spider":  # ids are a ring letter and an arm number; the centre is A1
+            return f"ring {a[0]}" if a[0] == b[0] else f"arm {max(a, b)[1:]}"
         return f"{a}-{b}"
 
     families = sorted({family(s) for s in streets})
@@ -249,15 +249,13 @@ def _dress(config: TownConfig, nodes: dict[str, np.ndarray], streets: list[tuple
     rng = np.random.default_rng([104_729, config.seed])
     main = _main_streets(config, streets, rng)
     node_root, edge_root = ET.Element("nodes"), ET.Element("edges")
-    place: dict[str, np.ndarray] = {}
-    for name in sorted(nodes):
-        place[name] = nodes[name] + rng.uniform(-1, 1, 2) * config.jitter * config.block
-        kind = _junction_kind(config, [s in main for s in streets if name in s], rng)
+    place = {n: nodes[n] + rng.uniform(-1, 1, 2) * config.jitter * config.block for n in sorted(nodes)}
+    kinds = {n: _junction_kind(config, [s in main for s in streets if n in s], rng) for n in place}
+    axes = _street_axes(config, place, streets, main, rng)
+    for name in sorted({n for (a, b, _), _ in axes for n in (a, b)}):
         x, y = place[name]
-        ET.SubElement(node_root, "node", id=name, x=f"{x:.2f}", y=f"{y:.2f}", type=kind)
-    for a, b in streets:
-        shape = _bent(place[a], place[b], config.bend * rng.uniform(-1, 1) * (rng.random() < 0.6))
-        is_main = (a, b) in main
+        ET.SubElement(node_root, "node", id=name, x=f"{x:.2f}", y=f"{y:.2f}", type=kinds[name])
+    for (a, b, shape), is_main in axes:
         lanes = config.main_lanes if is_main else config.side_lanes
         limit = (config.main_limit_kph if is_main else config.side_limit_kph) / 3.6
         for start, end, line in ((a, b, shape), (b, a, shape[::-1])):
@@ -272,6 +270,37 @@ def _dress(config: TownConfig, nodes: dict[str, np.ndarray], streets: list[tuple
     ET.ElementTree(edge_root).write(scratch / "town.edg.xml")
 
 
+Axis = tuple[str, str, np.ndarray]
+
+
+def _street_axes(
+    config: TownConfig,
+    place: dict[str, np.ndarray],
+    streets: list[tuple[str, str]],
+    main: set[tuple[str, str]],
+    rng: np.random.Generator,
+) -> list[tuple[Axis, bool]]:
+    """Give every street its axis; streets that meet two by two become one street with a round bend."""
+    axes: dict[tuple[str, str], tuple[np.ndarray, bool]] = {}
+    for a, b in streets:
+        bend = config.bend * rng.uniform(-1, 1) * (rng.random() < 0.6)
+        if config.style == "spider" and a[0] == b[0]:
+            # A ring is round: it meets its arms squarely, where chords would make corners no car can take.
+            axes[a, b] = _ring_arc(place[a], place[b], np.mean(list(place.values()), axis=0)), (a, b) in main
+        else:
+            axes[a, b] = _bent(place[a], place[b], bend), (a, b) in main
+    for node in sorted(place):
+        pair = [s for s in axes if node in s]
+        ends = [b if a == node else a for a, b in pair]
+        if len(pair) != 2 or ends[0] == ends[1] or tuple(ends) in axes or tuple(ends[::-1]) in axes:
+            continue
+        (one, main_one), (two, main_two) = axes.pop(pair[0]), axes.pop(pair[1])
+        one = one if pair[0][1] == node else one[::-1]
+        two = two if pair[1][0] == node else two[::-1]
+        axes[ends[0], ends[1]] = _rounded(one, two), main_one or main_two
+    return [((a, b, line), is_main) for (a, b), (line, is_main) in sorted(axes.items(), key=lambda item: item[0])]
+
+
 def _bent(a: np.ndarray, b: np.ndarray, bend: float) -> np.ndarray:
     """Return a street axis from a to b: straight, or a bow with straight approaches at both ends."""
     if abs(bend) < 0.01:
@@ -284,12 +313,34 @@ def _bent(a: np.ndarray, b: np.ndarray, bend: float) -> np.ndarray:
     return a + along * u + across * bend * bow
 
 
+def _ring_arc(a: np.ndarray, b: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Return the arc from a to b about a centre, its radius running from a's to b's."""
+    from_a, from_b = a - center, b - center
+    start = np.arctan2(from_a[1], from_a[0])
+    turn = (np.arctan2(from_b[1], from_b[0]) - start + np.pi) % (2 * np.pi) - np.pi
+    u = np.linspace(0.0, 1.0, 13)
+    radius = np.hypot(*from_a) * (1 - u) + np.hypot(*from_b) * u
+    return center + radius[:, None] * np.stack([np.cos(start + turn * u), np.sin(start + turn * u)], axis=1)
+
+
+def _rounded(one: np.ndarray, two: np.ndarray, reach: float = 24.0) -> np.ndarray:
+    """Join two axes that meet at a node by a curve that leaves both `reach` metres before the node."""
+    corner = one[-1]
+    head = [p for p in one if np.hypot(*(p - corner)) > reach]
+    tail = [p for p in two if np.hypot(*(p - corner)) > reach]
+    toward_head = (head[-1] - corner) / np.hypot(*(head[-1] - corner))
+    toward_tail = (tail[0] - corner) / np.hypot(*(tail[0] - corner))
+    u = np.linspace(0.0, 1.0, 13)[:, None]
+    curve = corner + reach * ((1 - u) ** 2 * toward_head + u**2 * toward_tail)
+    return np.concatenate([head, curve, tail])
+
+
 def _convert(config: TownConfig, scratch: Path) -> Path:
     """Run netconvert on the dressed plan."""
     out = scratch / "town.net.xml"
     options = ["-n", str(scratch / "town.nod.xml"), "-e", str(scratch / "town.edg.xml"), "-o", str(out)]
     options += ["--no-turnarounds=true", "--junctions.internal-link-detail=12", "--junctions.corner-detail=8"]
-    options += ["--default.junctions.radius=7", "--rectangular-lane-cut=true"]
+    options += ["--default.junctions.radius=10", "--rectangular-lane-cut=true"]
     # No separate left phase: every link of a lane then shows one colour, so a lane needs one lamp.
     options += [f"--tls.green.time={config.green_s}", "--tls.yellow.time=3", "--tls.left-green.time=0"]
     options += ["--tls.allred.time=1", "--tls.crossing-min.time=5", "--tls.crossing-clearance.time=5"]
