@@ -1,0 +1,272 @@
+"""Questions about a town's roads: a RoadMap in, fast answers out (which lane, which ways on, is it road)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numba import njit
+from PIL import Image, ImageDraw
+
+from drivebyword.core.geometry import arc_lengths
+from drivebyword.world.roads import Junction, Lane, Link, RoadMap
+
+CELL = 6.0
+"""Side of the lane index's grid cells in metres."""
+REACH = 1.5
+"""How far beyond its own edge a lane still claims a point, in metres."""
+RASTER = 0.25
+"""Metres per cell of the drivable raster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneMatch:
+    """Where a pose is on the lanes."""
+
+    lane: str
+    edge: str
+    index: int
+    internal: bool
+    """True inside a junction."""
+    s: float
+    """Arc length along the lane's line."""
+    offset: float
+    """Metres from the centre line, positive left of the lane's direction."""
+    heading: float
+    """Of the lane here, map frame."""
+    heading_error: float
+    """Pose's yaw less the lane's heading, in [-pi, pi)."""
+    wrong_way: bool
+    """True where only a lane of opposite direction is under the pose."""
+
+
+@njit(cache=True)
+def _nearest(x, y, yaw, segments, starts, items, x0, y0, cell, columns, rows):  # type: ignore[no-untyped-def]
+    """Return (segment, t, signed offset) of the best lane along and against the heading; segment -1: none."""
+    best = np.full((2, 4), -1.0)
+    best[:, 3] = 1e9
+    column, row = int((x - x0) // cell), int((y - y0) // cell)
+    if column < 0 or row < 0 or column >= columns or row >= rows:
+        return best
+    where = row * columns + column
+    for position in range(starts[where], starts[where + 1]):
+        k = items[position]
+        ax, ay, ux, uy, length, heading, half = segments[k]
+        t = min(max((x - ax) * ux + (y - ay) * uy, 0.0), length)
+        gx, gy = x - ax - t * ux, y - ay - t * uy
+        gap = np.sqrt(gx * gx + gy * gy)
+        if gap > half + 1.5:
+            continue
+        turned = abs((yaw - heading + np.pi) % (2 * np.pi) - np.pi)
+        way = 0
+        if turned > np.pi / 2:
+            way, turned = 1, np.pi - turned
+        score = gap + 2.0 * turned
+        if score < best[way, 3]:
+            best[way, 0], best[way, 1], best[way, 3] = k, t, score
+            best[way, 2] = gap if ux * gy - uy * gx >= 0 else -gap
+    return best
+
+
+class RoadGraph:
+    """A RoadMap indexed for driving on it."""
+
+    def __init__(self, road_map: RoadMap) -> None:
+        self.road_map = road_map
+        self._links: dict[str, list[Link]] = defaultdict(list)
+        self._link_of: dict[str, Link] = {}
+        for link in road_map.links:
+            self._links[link.from_lane].append(link)
+            for name in link.via:
+                self._link_of.setdefault(name, link)
+        self._edges: dict[str, list[Lane]] = defaultdict(list)
+        for lane in road_map.lanes.values():
+            if lane.kind == "drive":
+                self._edges[lane.edge].append(lane)
+        for lanes in self._edges.values():
+            lanes.sort(key=lambda lane: lane.index)
+        self._length = {name: float(arc_lengths(lane.line)[-1]) for name, lane in road_map.lanes.items()}
+        self._branches = {edge: self._find_branches(edge) for edge in self._edges}
+        self._junctions = {junction.id: junction for junction in road_map.junctions}
+        self._build_index()
+        self._build_mask()
+
+    # ------------------------------------------------------------------ topology
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """Return every edge cars may use."""
+        return tuple(self._edges)
+
+    def lanes_of(self, edge: str) -> list[Lane]:
+        """Return an edge's drive lanes, right to left."""
+        return self._edges.get(edge, [])
+
+    def links_from(self, lane: str) -> list[Link]:
+        """Return the links that leave a drive lane."""
+        return self._links.get(lane, [])
+
+    def links_between(self, edge: str, next_edge: str) -> list[Link]:
+        """Return the links from any lane of `edge` to any lane of `next_edge`."""
+        lanes = self.road_map.lanes
+        return [
+            k for lane in self.lanes_of(edge) for k in self.links_from(lane.id) if lanes[k.to_lane].edge == next_edge
+        ]
+
+    def link_through(self, internal_lane: str) -> Link | None:
+        """Return the link an internal lane is part of."""
+        return self._link_of.get(internal_lane)
+
+    def branches(self, edge: str) -> dict[str, str]:
+        """Return the ways on from an edge: direction (left, straight, right, turn) to next edge."""
+        return self._branches.get(edge, {})
+
+    def direction(self, edge: str, next_edge: str) -> str | None:
+        """Name the direction of the way from one edge to the next, or None where there is none."""
+        links = self.links_between(edge, next_edge)
+        return links[0].direction if links else None
+
+    def next_junction(self, edge: str) -> Junction | None:
+        """Return the junction an edge leads into."""
+        for lane in self.lanes_of(edge):
+            for link in self.links_from(lane.id):
+                if link.via:
+                    return self._junctions.get(link.via[0][1:].rsplit("_", 2)[0])
+        return None
+
+    def length(self, lane: str) -> float:
+        """Return a lane's length in metres."""
+        return self._length[lane]
+
+    def remaining(self, lane: str, s: float) -> float:
+        """Return the metres from arc length `s` to the lane's end."""
+        return max(0.0, self._length[lane] - s)
+
+    def _find_branches(self, edge: str) -> dict[str, str]:
+        """Name ways on; where two exits share a direction, the one nearest its ideal angle has the name."""
+        ideal = {"straight": 0.0, "left": pi / 2, "right": -pi / 2, "turn": pi}
+        best: dict[str, tuple[float, str]] = {}
+        for lane in self._edges[edge]:
+            for link in self.links_from(lane.id):
+                ahead, leave = np.diff(lane.line[-2:], axis=0)[0], np.diff(self._exit(link), axis=0)[0]
+                turn = np.arctan2(ahead[0] * leave[1] - ahead[1] * leave[0], ahead @ leave)
+                off = abs(float(turn) - ideal[link.direction])
+                entry = (off, self.road_map.lanes[link.to_lane].edge)
+                best[link.direction] = min(best.get(link.direction, entry), entry)
+        return {direction: target for direction, (_, target) in best.items()}
+
+    def _exit(self, link: Link) -> Float[np.ndarray, "2 2"]:
+        return self.road_map.lanes[link.to_lane].line[:2]
+
+    # ------------------------------------------------------------------ geometry
+
+    def lane_at(self, x: float, y: float, yaw: float) -> LaneMatch | None:
+        """Return the lane a pose is on: the best of its own direction, else an opposite one, else None."""
+        along, against = _nearest(x, y, yaw, *self._index)
+        if along[0] < 0 and against[0] < 0:
+            return None
+        best, wrong = along, False
+        if against[0] >= 0:
+            outside = along[0] < 0 or abs(along[2]) > self._half[int(along[0])] + 0.2
+            if (outside and abs(against[2]) < self._half[int(against[0])]) or along[0] < 0:
+                best, wrong = against, not self._internal[int(against[0])]
+        k = int(best[0])
+        lane = self._lanes[k]
+        heading = float(self._index[0][k, 5])
+        return LaneMatch(
+            lane=lane.id,
+            edge=lane.edge,
+            index=lane.index,
+            internal=lane.kind == "internal",
+            s=float(self._starts[k] + best[1]),
+            offset=float(best[2]),
+            heading=heading,
+            heading_error=float((yaw - heading + pi) % (2 * pi) - pi),
+            wrong_way=wrong,
+        )
+
+    def is_drivable(self, points: Float[np.ndarray, "P 2"]) -> Bool[np.ndarray, " P"]:
+        """Tell which points lie on lanes or junctions cars may use."""
+        cells = np.floor((points - self.mask_origin) / RASTER).astype(np.int64)
+        rows, columns = self.drivable_mask.shape
+        inside = (cells >= 0).all(1) & (cells[:, 0] < columns) & (cells[:, 1] < rows)
+        cells[~inside] = 0
+        return inside & self.drivable_mask[cells[:, 1], cells[:, 0]]
+
+    def _build_index(self) -> None:
+        """Lay every drive and internal lane's segments into grid cells."""
+        rows, self._lanes, starts, internal = [], [], [], []
+        for lane in self.road_map.lanes.values():
+            if lane.kind not in ("drive", "internal"):
+                continue
+            s = 0.0
+            for a, b in zip(lane.line[:-1], lane.line[1:]):
+                dx, dy = b - a
+                length = float(np.hypot(dx, dy))
+                if length < 1e-6:
+                    continue
+                heading = float(np.arctan2(dy, dx))
+                rows.append((a[0], a[1], dx / length, dy / length, length, heading, lane.width / 2))
+                self._lanes.append(lane)
+                starts.append(s)
+                internal.append(lane.kind == "internal")
+                s += length
+        segments = np.array(rows, float).reshape(-1, 7)
+        self._starts, self._internal, self._half = np.array(starts), np.array(internal), segments[:, 6]
+        low, high = self.road_map.bounds[:2] - 8.0, self.road_map.bounds[2:] + 8.0
+        columns, count = (int(n) for n in np.ceil((high - low) / CELL))
+        cells: list[list[int]] = [[] for _ in range(columns * count)]
+        for k, (ax, ay, ux, uy, length, _, half) in enumerate(segments):
+            # Walk the segment in steps of half a cell; mark the cells within reach of each step.
+            steps = np.linspace(0.0, length, int(length / (CELL / 2)) + 2)
+            near = half + REACH + CELL / 4
+            x, y = ax + steps * ux - low[0], ay + steps * uy - low[1]
+            box = np.stack([(x - near) // CELL, (x + near) // CELL, (y - near) // CELL, (y + near) // CELL], axis=1)
+            marked = {
+                r * columns + c
+                for c0, c1, r0, r1 in box.astype(int).tolist()
+                for c in range(max(c0, 0), min(c1, columns - 1) + 1)
+                for r in range(max(r0, 0), min(r1, count - 1) + 1)
+            }
+            for where in marked:
+                cells[where].append(k)
+        offsets = np.cumsum([0] + [len(c) for c in cells])
+        items = np.array([k for c in cells for k in c], np.int64)
+        self._index = (segments, offsets, items, float(low[0]), float(low[1]), CELL, columns, count)
+
+    def _build_mask(self) -> None:
+        """Paint the drivable raster: junctions less their pavements, then crossings, links and lanes."""
+        self.mask_origin = np.floor(self.road_map.bounds[:2]) - 4.0
+        size = np.ceil((self.road_map.bounds[2:] + 4.0 - self.mask_origin) / RASTER).astype(int)
+        image = Image.new("1", (int(size[0]), int(size[1])), 0)
+        draw = ImageDraw.Draw(image)
+
+        def fill(outline: Float[np.ndarray, "P 2"], value: int) -> None:
+            if len(outline) >= 3:
+                draw.polygon([tuple(p) for p in ((outline - self.mask_origin) / RASTER).tolist()], fill=value)
+
+        lanes = self.road_map.lanes.values()
+        for junction in self.road_map.junctions:
+            fill(junction.outline, 1)
+        for lane in lanes:
+            if lane.kind == "walkarea":
+                fill(lane.line, 0)
+        for corners in self.road_map.crossings:
+            fill(corners, 1)
+        for lane in lanes:
+            if lane.kind in ("drive", "internal"):
+                fill(ribbon(lane.line, lane.width), 1)
+        self.drivable_mask: Bool[np.ndarray, "H W"] = np.asarray(image, bool)
+
+
+def ribbon(line: Float[np.ndarray, "P 2"], width: float) -> Float[np.ndarray, "Q 2"]:
+    """Return the outline of a line drawn `width` wide: its left side out, its right side back."""
+    step = np.diff(line, axis=0)
+    step /= np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)[:, None]
+    along = np.concatenate([step[:1], step[:-1] + step[1:], step[-1:]])
+    along /= np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
+    left = np.stack([-along[:, 1], along[:, 0]], axis=1) * width / 2
+    return np.concatenate([line + left, (line - left)[::-1]])
