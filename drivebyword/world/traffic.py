@@ -1,0 +1,357 @@
+"""SUMO behind one class: a town and a demand in, agents, signals and the ego's speed plan out, step by step.
+
+One step of SUMO is one decision of ours, taken in two halves so that SUMO's plan for the ego is made from
+the state just observed and not from the one before: `plan` runs the first half (everybody plans and moves;
+`getSpeedWithoutTraCI` then is what car-following and right of way want of the ego), `step` puts the ego
+where its own dynamics took it and runs the second half. libsumo holds one simulation a process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from drivebyword.core.kinematics import CarConfig, CarState
+from drivebyword.core.records import SignalState
+from drivebyword.world.demand import EGO, Demand, Population, Spawn, Streets, write_demand
+from drivebyword.world.roads import RoadMap
+
+SENSE_RADIUS = 110.0
+"""Agents farther from the ego than this, in metres, are left out of snapshots: no sensor of ours sees them."""
+
+_RADIANS = math.pi / 180.0
+_owner: Traffic | None = None
+_started = False
+
+
+def _signal_table() -> np.ndarray:
+    """Return SignalState by SUMO's state letter."""
+    table = np.full(256, int(SignalState.DARK), np.int64)
+    letters = {"r": SignalState.RED, "s": SignalState.RED, "y": SignalState.AMBER, "Y": SignalState.AMBER}
+    letters |= {"g": SignalState.GREEN, "G": SignalState.GREEN, "u": SignalState.RED_AMBER}
+    for letter, state in letters.items():
+        table[ord(letter)] = int(state)
+    return table
+
+
+_SIGNALS = _signal_table()
+# SUMO's vehicle signal bits: 1 right indicator, 2 left indicator, 8 brake. Ours: 1 brake, 2 left, 4 right.
+_LIGHTS = np.array([((bits >> 3) & 1) | (bits & 2) | ((bits & 1) << 2) for bits in range(16)], np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """Who is ahead of the ego on its way."""
+
+    gap: float
+    """Metres between bumpers, SUMO's minGap added back."""
+    speed: float
+    key: int
+    """The agent's key in the snapshot; -1 for somebody out of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalAhead:
+    """The next signal on the ego's way."""
+
+    state: SignalState
+    distance: float
+    """Metres from the front bumper to the end of the approach lane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foe:
+    """A vehicle the ego has to yield to at the junction ahead."""
+
+    key: int
+    distance: float
+    """Metres from the ego to the place where the two ways meet."""
+    foe_distance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedPlan:
+    """What SUMO's car-following and right-of-way rules want of the ego for the coming step."""
+
+    speed: float
+    """m/s at the end of the step."""
+    accel: float
+    """m/s2 that takes the ego there from its true speed."""
+    leader: Leader | None = None
+    signal: SignalAhead | None = None
+    foes: tuple[Foe, ...] = ()
+    """Only those the ego must let pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agents:
+    """Everybody near the ego, in the layout of a Snapshot."""
+
+    agents: Float32[np.ndarray, "M 9"]
+    kind: Int[np.ndarray, " M"]
+    lights: Int[np.ndarray, " M"]
+    key: Int[np.ndarray, " M"]
+
+
+class Traffic:
+    """The town's traffic with the ego in it."""
+
+    def __init__(self, car: CarConfig, dt: float) -> None:
+        self.car, self.dt = car, dt
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._sumo: Any = None
+        self._streets: tuple[str, Streets] | None = None
+        self._planned: float | None = None
+        self._now = CarState(x=0.0, y=0.0, yaw=0.0)
+        self.population: Population
+        self.time_s = 0.0
+
+    # ------------------------------------------------------------------ start
+
+    def reset(self, road_map: RoadMap, demand: Demand, spawn: Spawn, seed: int, warm_up_s: float = 6.0) -> CarState:
+        """Load the town, let traffic run with the ego parked at its spawn, and return the ego's state."""
+        global _owner
+        if self._streets is None or self._streets[0] != road_map.id:
+            self._streets = road_map.id, Streets(road_map)
+        text, self.population = write_demand(self._streets[1], demand, spawn, self.car, seed)
+        self._load(road_map, text, seed)
+        _owner = self
+        lane = road_map.lanes[spawn.lane].line
+        self._now = self.state_on_lane(lane, spawn.position)
+        self._index_signals(road_map)
+        self._shift_signals(seed)
+        self._yaw = np.full(len(self.population.kind), np.nan)
+        self._seen = np.full(len(self.population.kind), -2, np.int64)
+        self._steps, self.time_s = 0, 0.0
+        self._sumo.simulationStep()
+        if EGO not in self._sumo.vehicle.getIDList():
+            raise RuntimeError(f"SUMO could not put the ego on lane {spawn.lane} at {spawn.position:.1f} m")
+        vehicle = self._sumo.vehicle
+        vehicle.setLaneChangeMode(EGO, 0)
+        self._planned = None
+        for _ in range(round(warm_up_s / self.dt)):
+            self.step(self._now)
+        self.time_s = 0.0
+        return self._now
+
+    def state_on_lane(self, lane: Float[np.ndarray, "P 2"], front: float) -> CarState:
+        """Return the car's state, standing on a lane with its front bumper `front` metres along."""
+        from drivebyword.core.geometry import arc_lengths
+
+        s = arc_lengths(lane)
+        rear = front - self.car.length
+        at = [np.array([np.interp(d, s, lane[:, 0]), np.interp(d, s, lane[:, 1])]) for d in (rear, front)]
+        heading = at[1] - at[0]
+        yaw = math.atan2(heading[1], heading[0])
+        overhang = self.car.rear_overhang
+        return CarState(x=at[0][0] + overhang * math.cos(yaw), y=at[0][1] + overhang * math.sin(yaw), yaw=yaw)
+
+    def _load(self, road_map: RoadMap, text: str, seed: int) -> None:
+        global _started
+        import libsumo
+
+        self._sumo = libsumo
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="drivebyword-")
+        routes = Path(self._folder.name) / "demand.rou.xml"
+        routes.write_text(text, encoding="ascii")
+        options = ["-n", road_map.net_file, "-r", str(routes), "--step-length", f"{self.dt:g}"]
+        options += ["--collision.action", "none", "--ignore-route-errors", "true", "--time-to-teleport", "-1"]
+        options += ["--no-warnings", "true", "--no-step-log", "true", "--duration-log.disable", "true"]
+        options += ["--xml-validation", "never", "--xml-validation.net", "never", "--seed", str(seed % (2**31))]
+        options += ["--pedestrian.striping.dawdling", "0.1"]
+        if _started:
+            libsumo.load(options)
+        else:
+            with _QuietStderr():
+                libsumo.start(["sumo", *options])
+            _started = True
+
+    def _index_signals(self, road_map: RoadMap) -> None:
+        """Find every head's place in the signals' states strung together."""
+        names = sorted({head.tls for head in road_map.signals})
+        starts, length = {}, 0
+        for name in names:
+            starts[name] = length
+            length += len(self._sumo.trafficlight.getRedYellowGreenState(name))
+        self._tls = names
+        self._starts = starts
+        self._heads = np.array([starts[head.tls] + head.tls_index for head in road_map.signals], np.int64)
+
+    def _shift_signals(self, seed: int) -> None:
+        """Start every signal somewhere in its cycle: netconvert starts them all together."""
+        rng = np.random.default_rng([seed, 17])
+        for name in self._tls:
+            logic = self._sumo.trafficlight.getAllProgramLogics(name)[0]
+            durations = np.array([phase.duration for phase in logic.phases])
+            at = rng.random() * durations.sum()
+            ends = np.cumsum(durations)
+            phase = min(int(np.searchsorted(ends, at, side="right")), len(durations) - 1)
+            self._sumo.trafficlight.setPhase(name, phase)
+            self._sumo.trafficlight.setPhaseDuration(name, max(self.dt, float(ends[phase] - at)))
+
+    # ------------------------------------------------------------------ step
+
+    def _check_owner(self) -> None:
+        if _owner is not self:
+            raise RuntimeError(
+                "another DrivingEnv of this process has taken the simulation: SUMO holds one world a process"
+            )
+
+    def place(self, state: CarState, keep_route: int = 1) -> None:
+        """Put the ego where its rear axle is: SUMO counts from the front bumper and clockwise from north."""
+        reach = self.car.length - self.car.rear_overhang
+        x, y = state.x + reach * math.cos(state.yaw), state.y + reach * math.sin(state.yaw)
+        angle = (90.0 - state.yaw / _RADIANS) % 360.0
+        self._sumo.vehicle.moveToXY(EGO, "", -1, x, y, angle, keep_route)
+
+    def planned_speed(self) -> float:
+        """Run the step's first half and return the speed SUMO wants for the ego. Call after reading agents."""
+        if self._planned is None:
+            self._check_owner()
+            self.place(self._now)
+            self._sumo.vehicle.setPreviousSpeed(EGO, self._now.speed)
+            self._sumo.simulation.executeMove()
+            self._planned = float(self._sumo.vehicle.getSpeedWithoutTraCI(EGO))
+        return self._planned
+
+    def speed_plan(self) -> SpeedPlan:
+        """Return SUMO's plan and what stands behind it. Call after reading agents, before `step`."""
+        self._check_owner()
+        vehicle, leader, signal = self._sumo.vehicle, None, None
+        first = self._planned is None
+        if not first:
+            raise RuntimeError("the speed plan can be read once a step")
+        ahead = vehicle.getLeader(EGO, 100.0)
+        if ahead is not None and ahead[0]:
+            leader = self._leader(*ahead)
+        for _, index, distance, letter in vehicle.getNextTLS(EGO)[:1]:
+            del index
+            signal = SignalAhead(state=SignalState(int(_SIGNALS[ord(letter)])), distance=float(distance))
+        foes = tuple(
+            Foe(key=self._key(name), distance=float(distance), foe_distance=float(foe_distance))
+            for name, distance, foe_distance, _, _, _, _, must_yield, _ in vehicle.getJunctionFoes(EGO, 40.0)
+            if must_yield
+        )
+        speed = self.planned_speed()
+        accel = (speed - self._now.speed) / self.dt
+        return SpeedPlan(speed=speed, accel=accel, leader=leader, signal=signal, foes=foes)
+
+    def _key(self, name: str) -> int:
+        rows = self.population.vehicle_rows if name in self.population.vehicle_rows else self.population.person_rows
+        return int(self.population.key[rows[name]]) if name in rows else -1
+
+    def _leader(self, name: str, gap: float) -> Leader:
+        domain = self._sumo.vehicle if name in self.population.vehicle_rows else self._sumo.person
+        speed = float(domain.getSpeed(name)) if self._key(name) >= 0 else 0.0
+        return Leader(gap=float(gap) + self._sumo.vehicle.getMinGap(EGO), speed=speed, key=self._key(name))
+
+    def step(self, state: CarState) -> None:
+        """End the step with the ego at `state`."""
+        self.planned_speed()
+        self._planned = None
+        self.place(state)
+        self._sumo.simulationStep()
+        self._now = state
+        self._steps += 1
+        self.time_s += self.dt
+
+    def set_route(self, edges: list[str]) -> None:
+        """Tell SUMO the ego's way from its current edge on (inside a junction: from the edge before it)."""
+        vehicle = self._sumo.vehicle
+        try:
+            vehicle.setRoute(EGO, edges)
+        except self._sumo.TraCIException:
+            # SUMO has the ego on another edge than we: it left the way it was given.
+            self.place(self._now, keep_route=0)
+            self._rejoin(edges)
+
+    def _rejoin(self, edges: list[str]) -> None:
+        """Take the ego out and put it back on its new way."""
+        vehicle = self._sumo.vehicle
+        vehicle.remove(EGO)
+        name = f"way{self._steps}"
+        self._sumo.route.add(name, edges)
+        vehicle.add(EGO, name, typeID="ego", departLane="first", departPos="0", departSpeed="0")
+        vehicle.setLaneChangeMode(EGO, 0)
+        self.place(self._now)
+
+    def set_speed_factor(self, factor: float) -> None:
+        """Let SUMO plan for this share of the speed limit."""
+        self._sumo.vehicle.setSpeedFactor(EGO, factor)
+
+    # ------------------------------------------------------------------ read
+
+    def agents(self, radius: float = SENSE_RADIUS) -> Agents:
+        """Return everybody within `radius` of the ego. Call between `step` and `speed_plan`."""
+        people, vehicle, person = self.population, self._sumo.vehicle, self._sumo.person
+        ex, ey = self._now.x, self._now.y
+        rows: list[int] = []
+        values: list[tuple[float, float, float, float, int]] = []
+        get_position, get_angle, get_speed = vehicle.getPosition, vehicle.getAngle, vehicle.getSpeed
+        get_signals = vehicle.getSignals
+        for name in vehicle.getIDList():
+            if name == EGO:
+                continue
+            x, y = get_position(name)
+            if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
+                rows.append(people.vehicle_rows[name])
+                values.append((x, y, get_angle(name), get_speed(name), get_signals(name)))
+        get_position, get_angle, get_speed = person.getPosition, person.getAngle, person.getSpeed
+        for name in person.getIDList():
+            x, y = get_position(name)
+            if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
+                rows.append(people.person_rows[name])
+                values.append((x, y, get_angle(name), get_speed(name), 0))
+        return self._assemble(np.array(rows, np.int64), np.array(values, np.float64).reshape(-1, 5))
+
+    def _assemble(self, rows: np.ndarray, values: np.ndarray) -> Agents:
+        yaw = (90.0 - values[:, 2]) * _RADIANS
+        size, kind = self.population.size[rows], self.population.kind[rows]
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        back = size[:, 0] * 0.5
+        turned = (yaw - self._yaw[rows] + math.pi) % (2 * math.pi) - math.pi
+        rate = np.where(self._seen[rows] == self._steps - 1, turned / self.dt, 0.0)
+        self._yaw[rows], self._seen[rows] = yaw, self._steps
+        agents = np.empty((len(rows), 9), np.float32)
+        agents[:, 0], agents[:, 1] = values[:, 0] - back * cos, values[:, 1] - back * sin
+        agents[:, 2] = (yaw + math.pi) % (2 * math.pi) - math.pi
+        agents[:, 3:6] = size
+        agents[:, 6], agents[:, 7] = values[:, 3] * cos, values[:, 3] * sin
+        agents[:, 8] = rate
+        lights = _LIGHTS[values[:, 4].astype(np.int64) & 15]
+        return Agents(agents=agents, kind=kind, lights=lights, key=self.population.key[rows])
+
+    def signals(self) -> Int[np.ndarray, " S"]:
+        """Return the state of every head of RoadMap.signals."""
+        if not len(self._heads):
+            return np.zeros(0, np.int64)
+        read = self._sumo.trafficlight.getRedYellowGreenState
+        letters = np.frombuffer("".join([read(name) for name in self._tls]).encode(), np.uint8)
+        self._letters = letters
+        return _SIGNALS[letters[self._heads]]
+
+    def link_state(self, tls: str, index: int) -> SignalState:
+        """Return one link's colour."""
+        return SignalState(int(_SIGNALS[ord(self._sumo.trafficlight.getRedYellowGreenState(tls)[index])]))
+
+
+class _QuietStderr:
+    """SUMO's start prints a licence line and pyarrow's version to stderr: keep a user's terminal clean."""
+
+    def __enter__(self) -> None:
+        self._kept = os.dup(2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+
+    def __exit__(self, *failure: object) -> None:
+        os.dup2(self._kept, 2)
+        os.close(self._kept)
