@@ -89,7 +89,8 @@ def _links(root: ET.Element, lanes: dict[str, dict]) -> tuple[list[dict], dict[s
             onward[start] = c
         else:
             first.append(c)
-    links, states = [], {}
+    links: list[dict] = []
+    states: dict[str, str] = {}
     for c in first:
         start, end = f"{c.attrib['from']}_{c.attrib['fromLane']}", f"{c.attrib['to']}_{c.attrib['toLane']}"
         if lanes[start]["kind"] != "drive" or lanes[end]["kind"] != "drive":

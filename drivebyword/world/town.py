@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 """Part of the cache key: raise it when the code below draws other towns from the same config."""
 
 SPLIT_STARTS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
@@ -145,10 +145,10 @@ def generate_net(config: TownConfig, cache_dir: Path | None = None) -> Path:
 
 def _build_net(config: TownConfig, scratch: Path) -> Path:
     """Draw plans until one has enough junctions, then convert it."""
-    for attempt in range(20):
+    for attempt in range(60):
         nodes, streets = _street_plan(config, scratch, config.seed + 100_003 * attempt)
         nodes, streets = _prune(nodes, streets)
-        if sum(1 for d in _degrees(streets).values() if d >= 3) >= 3:
+        if sum(1 for d in _degrees(streets).values() if d >= 3) >= 5:
             break
     else:
         raise ValueError(f"no connected street plan for town seed {config.seed}: choose another seed or a larger size")
@@ -165,7 +165,7 @@ def _street_plan(config: TownConfig, scratch: Path, seed: int) -> tuple[dict[str
         shape = ["--spider", f"--spider.arm-number={config.size_y}", f"--spider.circle-number={config.size}"]
         shape += [f"--spider.space-radius={config.block}"] + (["--spider.omit-center"] if config.size_y > 4 else [])
     else:
-        shape = ["--rand", f"--rand.iterations={config.size * 6}", f"--rand.min-distance={config.block * 0.9}"]
+        shape = ["--rand", f"--rand.iterations={config.size * 8}", f"--rand.min-distance={config.block * 0.9}"]
         shape += [f"--rand.max-distance={config.block * 1.25}", "--rand.min-angle=70", "--rand.connectivity=0.98"]
         shape += ["--rand.neighbor-dist1=0", "--rand.neighbor-dist2=1", "--rand.neighbor-dist3=8"]
         shape += ["--rand.neighbor-dist4=8", "--rand.neighbor-dist5=0", "--rand.neighbor-dist6=0"]
@@ -207,7 +207,7 @@ def _prune(
                 stack += [b if a == node else a for a, b in streets if node in (a, b)]
     if not part:
         return {}, []
-    sizes = defaultdict(int)
+    sizes: dict[str, int] = defaultdict(int)
     for root in part.values():
         sizes[root] += 1
     largest = max(sorted(sizes), key=lambda root: sizes[root])
