@@ -7,6 +7,7 @@ moment leaves either the old content or the new. A folder that cannot be written
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -42,25 +43,32 @@ def one_line_errors(path: Path) -> Iterator[None]:
         raise ValueError(f"cannot write {path}: {why}; choose another place or make room there") from error
 
 
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path to write a file at; it becomes `path` when the block ends, or nothing changes."""
+    path = Path(path)
+    with one_line_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes files only the owner can read; a data set is meant to be shared.
+            temporary.chmod(0o644)
+            _sync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
 def write_atomic(path: str | Path, data: bytes | str) -> Path:
     """Write a whole file or leave what was there; text is stored as UTF-8. Returns the path."""
     path = Path(path)
-    raw = data.encode() if isinstance(data, str) else data
-    with one_line_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes files only the owner can read; a data set is meant to be shared.
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
 
 
@@ -104,17 +112,26 @@ def write_folder_atomic(path: str | Path, *, replace: bool = False) -> Iterator[
 
 
 def _move_folder(source: Path, path: Path, *, replace: bool) -> None:
-    if path.exists():
-        if not replace:
-            raise ValueError(f"{path} exists already: choose another place or delete it")
-        # No file system call swaps a filled folder portably: the old one steps aside first.
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX)) / "old"
-        path.rename(aside)
+    if not path.exists():
         source.rename(path)
-        shutil.rmtree(aside.parent, ignore_errors=True)
-    else:
+    elif not replace:
+        raise ValueError(f"{path} exists already: choose another place or delete it")
+    elif not _exchange(source, path):
+        # Where the file system cannot swap two folders in one step, the old one steps aside first.
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+        path.rename(aside / "old")
         source.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
     sync_folder(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step (Linux `renameat2`); False where that does not exist."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(one.absolute()), here, os.fsencode(other.absolute()), exchange) == 0
 
 
 def sync_folder(path: str | Path) -> None:
