@@ -116,7 +116,10 @@ def verify_part(folder: Path, summary: dict[str, Any]) -> None:
         if not path.exists():
             raise ValueError(f"{path} is missing, {EPISODE_FILE} lists it: the episode is incomplete")
         if sha256_file(path) != digest:
-            raise ValueError(f"{path}: its SHA-256 differs from {EPISODE_FILE}: the file is truncated or altered")
+            raise ValueError(
+                f"{path}: its SHA-256 differs from {EPISODE_FILE}: the file is truncated or altered; "
+                f"delete {folder} and record it again"
+            )
 
 
 def write_frames(path: Path, tables: list[pa.Table]) -> None:
