@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-RECIPE_VERSION = 6
+RECIPE_VERSION = 7
 """Part of the cache key: raise it when the code below draws other towns from the same config."""
 
 SPLIT_STARTS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
 POOL_SIZES = {"training": 160, "validation": 40, "test": 40}
+LARGEST = 520.0
+"""Metres a random plan may measure along x or y: rasters of the ground grow with its square."""
 STYLES = ("grid", "spider", "random")
 
 
@@ -144,14 +146,20 @@ def generate_net(config: TownConfig, cache_dir: Path | None = None) -> Path:
 
 
 def _build_net(config: TownConfig, scratch: Path) -> Path:
-    """Draw plans until one has enough junctions, then convert it."""
+    """Draw plans until one has enough junctions and is no larger than it need be, then convert it."""
+    candidates = []
     for attempt in range(60):
         nodes, streets = _street_plan(config, scratch, config.seed + 100_003 * attempt)
         nodes, streets = _prune(nodes, streets)
-        if sum(1 for d in _degrees(streets).values() if d >= 3) >= 5:
+        if sum(1 for d in _degrees(streets).values() if d >= 3) < 5:
+            continue
+        extent = float(np.ptp(np.stack(list(nodes.values())), axis=0).max())
+        candidates.append((extent, attempt, nodes, streets))
+        if config.style != "random" or extent <= LARGEST:
             break
-    else:
+    if not candidates:
         raise ValueError(f"no connected street plan for town seed {config.seed}: choose another seed or a larger size")
+    _, _, nodes, streets = min(candidates, key=lambda candidate: candidate[:2])
     _dress(config, nodes, streets, scratch)
     return _convert(config, scratch)
 
