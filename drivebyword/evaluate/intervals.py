@@ -1,0 +1,116 @@
+"""Counts in, rates with their uncertainty out. The episode is the unit; nothing here knows what was counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb, sqrt
+
+import numpy as np
+from jaxtyping import Float
+
+Z95 = 1.959963984540054
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """k of n with its Wilson 95 % interval."""
+
+    k: int
+    n: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over n episodes with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Rate of a minus rate of b on the same scenes."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    """Two-sided exact McNemar test: could the discordant scenes be a fair coin?"""
+    n: int
+
+
+def wilson(k: int, n: int) -> Rate:
+    """Return the Wilson score interval of k successes in n trials; of nothing it is [0, 1]."""
+    if not 0 <= k <= n:
+        raise ValueError(f"k = {k} of n = {n} is no count: k must lie between 0 and n")
+    if n == 0:
+        return Rate(0, 0, 0.0, 0.0, 1.0)
+    p, z2 = k / n, Z95 * Z95
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    low = 0.0 if k == 0 else middle - half
+    high = 1.0 if k == n else middle + half
+    return Rate(k, n, p, low, high)
+
+
+def bootstrap_mean(values: Float[np.ndarray, " N"], seed: int = 0) -> Mean:
+    """Return a mean with its percentile bootstrap interval over episodes."""
+    if not np.isfinite(values).all():
+        raise ValueError("a metric is not finite: count the episode as a failure before averaging")
+    n = len(values)
+    if n == 0:
+        return Mean(0.0, 0.0, 0.0, 0)
+    drawn = np.random.default_rng(seed).integers(0, n, (BOOTSTRAPS, n))
+    low, high = np.percentile(values[drawn].mean(1), [2.5, 97.5])
+    return Mean(float(values.mean()), float(low), float(high), n)
+
+
+def bootstrap_ratio(k: Float[np.ndarray, " N"], n: Float[np.ndarray, " N"], seed: int = 0) -> Rate:
+    """Return sum(k) / sum(n), where each episode counts several things, with a bootstrap over episodes.
+
+    Things of one episode go wrong together, so their number is no sample size; where the bootstrap has
+    nothing to vary (all good or all bad) Wilson's interval on the episodes takes its place.
+    """
+    total_k, total_n = float(k.sum()), float(n.sum())
+    if total_n == 0:
+        return Rate(0, 0, 0.0, 0.0, 1.0)
+    episodes = int((n > 0).sum())
+    if total_k in (0.0, total_n):
+        bounds = wilson(episodes if total_k else 0, episodes)
+        return Rate(int(total_k), int(total_n), total_k / total_n, bounds.low, bounds.high)
+    drawn = np.random.default_rng(seed).integers(0, len(n), (BOOTSTRAPS, len(n)))
+    below = n[drawn].sum(1)
+    share = k[drawn].sum(1)[below > 0] / below[below > 0]
+    low, high = np.percentile(share, [2.5, 97.5])
+    return Rate(int(total_k), int(total_n), total_k / total_n, float(low), float(high))
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the exact two-sided p-value of the discordant pairs."""
+    n = only_a + only_b
+    if n == 0:
+        return 1.0
+    tail = sum(comb(n, i) for i in range(min(only_a, only_b) + 1)) / 2**n
+    return min(1.0, 2.0 * tail)
+
+
+def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"], seed: int = 0) -> PairedDifference:
+    """Compare two policies on the same scenes, in the same order: 0-or-1 outcomes or scores.
+
+    The p-value is McNemar's on who did better in a scene (for scores: the sign test, which it then is).
+    """
+    if len(a) != len(b):
+        raise ValueError(f"paired values need the same scenes: got {len(a)} and {len(b)}")
+    if len(a) == 0:
+        return PairedDifference(0.0, -1.0, 1.0, 1.0, 0)
+    gap = a - b
+    drawn = np.random.default_rng(seed).integers(0, len(gap), (BOOTSTRAPS, len(gap)))
+    low, high = np.percentile(gap[drawn].mean(1), [2.5, 97.5])
+    p_value = mcnemar(int((gap > 0).sum()), int((gap < 0).sum()))
+    return PairedDifference(float(gap.mean()), float(low), float(high), p_value, len(gap))
