@@ -1,7 +1,6 @@
 """Reasons, verdicts and events in, English out: what a drive's page, film and last lines say.
 
-A reason is three tokens and stays three tokens; the sentence is a template over them, so it can never say
-more than the policy did.
+Reasons are rendered by `tokens.text`; what happened is told in the past tense and judged by the events.
 """
 
 from __future__ import annotations
@@ -20,35 +19,8 @@ from drivebyword.core.records import (
     Reason,
     VerdictKind,
 )
+from drivebyword.tokens.text import render
 
-_DOING = {
-    "go": "Driving on",
-    "slow": "Slowing down",
-    "stop": "Stopping",
-    "wait": "Waiting",
-    "turn_left": "Turning left",
-    "turn_right": "Turning right",
-    "change_left": "Changing to the left lane",
-    "change_right": "Changing to the right lane",
-}
-_BECAUSE = {
-    "clear": "the way {place} is clear",
-    "instruction": "as you asked",
-    "lead_vehicle": "there is a vehicle {place}",
-    "pedestrian": "there is a person {place}",
-    "red_light": "the light {place} is red",
-    "crossing_traffic": "other traffic goes first {place}",
-    "curve": "the road bends {place}",
-    "obstacle": "something is in the way {place}",
-}
-_PLACE = {
-    "ahead": "ahead",
-    "here": "here",
-    "left": "to the left",
-    "right": "to the right",
-    "junction_ahead": "at the junction ahead",
-    "in_junction": "in the junction",
-}
 _HARM = {
     Event.COLLISION_PERSON: "hit a person",
     Event.COLLISION_VEHICLE: "hit another vehicle",
@@ -100,14 +72,6 @@ class Moment:
 def reason_tokens(reason: Reason) -> tuple[str, str, str]:
     """Return the three tokens as words."""
     return DECISIONS[reason.decision], CAUSES[reason.cause], RELATIONS[reason.relation]
-
-
-def reason_sentence(reason: Reason) -> str:
-    """Render a reason as one English sentence."""
-    decision, cause, relation = reason_tokens(reason)
-    because = _BECAUSE[cause].format(place=_PLACE[relation])
-    joint = ", " if cause == "instruction" else ": "
-    return f"{_DOING[decision]}{joint}{because}."
 
 
 def reason_at(episode: Episode, step: int) -> Reason | None:
@@ -172,7 +136,7 @@ def _reason_moments(episode: Episode, hold: int = 2) -> list[Moment]:
         rows = episode.reason[step : step + hold]
         if (rows == rows[0]).all() and rows[0, 0] >= 0 and (reason := reason_at(episode, step)) != said:
             said = reason
-            found.append(Moment(step, "why", reason_sentence(reason)) if reason else Moment(step, "why", ""))
+            found.append(Moment(step, "why", render(reason)) if reason else Moment(step, "why", ""))
     return found
 
 

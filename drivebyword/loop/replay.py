@@ -21,7 +21,8 @@ from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Episode, LidarConfig, RigConfig
 from drivebyword.data.files import write_atomic
 from drivebyword.loop.film import encode_webp
-from drivebyword.loop.narration import event_words, moments, outcome, reason_at, reason_sentence, reason_tokens
+from drivebyword.loop.narration import event_words, moments, outcome, reason_at, reason_tokens
+from drivebyword.tokens.text import render
 from drivebyword.world.roads import Lane, RoadMap
 
 _PAGE = Path(__file__).parent
@@ -148,7 +149,7 @@ def _reasons(episode: Episode) -> dict[str, Any]:
         tokens = reason_tokens(reason)
         if tokens not in table:
             table[tokens] = len(texts)
-            texts.append({"tokens": [t.replace("_", "-") for t in tokens], "text": reason_sentence(reason)})
+            texts.append({"tokens": [t.replace("_", "-") for t in tokens], "text": render(reason)})
         index.append(table[tokens])
     return {"reasons": texts + [None], "reason": [len(texts) if i < 0 else i for i in index]}
 

@@ -1,0 +1,83 @@
+"""`drivebyword collect` and `drivebyword train`: scenes driven and kept, checkpoints made."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect:
+    """Drive scenes with the expert (or a checkpoint it relabels) and keep them as a LeRobot dataset."""
+
+    out: Path = Path("out/collect")
+    """Folder of the dataset; a killed run goes on where it was."""
+    scenario: str = "town-mixed"
+    """Scenario to drive in."""
+    seeds: str = "0:200"
+    """Scene seeds A:B, B excluded; test seeds are refused."""
+    checkpoint: Path | None = None
+    """Who drives: a checkpoint, or the expert without one."""
+    processes: int = 2
+    """Simulations side by side."""
+
+    def run(self) -> int:
+        """Collect and count."""
+        from drivebyword.train.collect import CollectConfig, collect
+        from drivebyword.world.rigs import tiny
+
+        seeds = _seed_range(self.seeds)
+        done = collect(
+            CollectConfig(
+                out=self.out, scenario=self.scenario, seeds=seeds, checkpoint=self.checkpoint, processes=self.processes
+            ),
+            tiny(),
+        )
+        for line in done.failed:
+            print(f"failed: {line}", file=sys.stderr)
+        print(
+            f"{done.scenes} scenes, {done.frames} frames, {len(done.failed)} failed, {done.seconds:.0f} s: {self.out}"
+        )
+        return 1 if done.failed else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Make a checkpoint from nothing: rounds of driving, relabelling and learning."""
+
+    preset: tyro.conf.Positional[str] = "tiny"
+    """Name of a preset."""
+    out: Path = Path("out/train/tiny")
+    """Folder of the run; a killed run goes on where it was, bit by bit."""
+    processes: int = 2
+    """Simulations side by side."""
+    threads: int = 2
+    """CPU threads of the optimiser."""
+    seed: int = 0
+    """Seed of weights, scenes and batches."""
+
+    def run(self) -> int:
+        """Train."""
+        from dataclasses import replace
+
+        from drivebyword import presets
+        from drivebyword.loop.policies import unknown
+        from drivebyword.train.loop import train
+
+        known = {"tiny": presets.tiny}
+        if self.preset not in known:
+            raise ValueError(unknown("preset", self.preset, list(known)))
+        config = replace(known[self.preset](), processes=self.processes, threads=self.threads, seed=self.seed)
+        print(f"checkpoint: {train(config, self.out)}")
+        return 0
+
+
+def _seed_range(text: str) -> tuple[int, int]:
+    """Read `A:B`."""
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal()):
+        raise ValueError(f"--seeds {text!r} is no range; write it as --seeds 0:200")
+    return int(first), int(last)
