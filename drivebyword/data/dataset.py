@@ -10,14 +10,12 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
@@ -28,13 +26,13 @@ from drivebyword.data.episode import (
     camera_names,
     frames_per_second,
     read_columns,
+    read_part,
     read_part_summary,
     verify_part,
     write_part,
 )
-from drivebyword.data.files import TEMPORARY_PREFIX, one_line_errors, read_json, sha256_file
+from drivebyword.data.files import TEMPORARY_PREFIX, one_line_errors
 from drivebyword.data.merge import (
-    CODEBASE_VERSION,
     DATA_PATH,
     PARTS_FOLDER,
     VIDEO_PATH,
@@ -42,8 +40,19 @@ from drivebyword.data.merge import (
     load_meta,
     merge_parts,
 )
-from drivebyword.data.schema import IMAGE_PREFIX, build_episode, from_arrow, same_shapes, shapes_of
+from drivebyword.data.schema import IMAGE_PREFIX, build_episode, same_shapes, shapes_of
+from drivebyword.data.verify import require_fields, require_name, verify_files
 from drivebyword.data.video import read_video
+
+__all__ = [
+    "Dataset",
+    "DatasetWriter",
+    "EpisodeEntry",
+    "part_name",
+    "parts",
+    "read_part",
+    "rig_shapes",
+]
 
 
 def part_name(scenario: str, seed: int, driver: str) -> str:
@@ -51,7 +60,7 @@ def part_name(scenario: str, seed: int, driver: str) -> str:
     return f"{quote(scenario, safe='')}.{quote(driver, safe='')}.seed-{seed:07d}"
 
 
-def list_parts(root: str | Path) -> list[Path]:
+def parts(root: str | Path) -> list[Path]:
     """Return the folders of episodes recorded and not yet merged, sorted by name."""
     folder = Path(root) / PARTS_FOLDER
     if not folder.is_dir():
@@ -85,19 +94,23 @@ class DatasetWriter:
         self._rig = rig
         self._training = training
         self._held_out = held_out
-        parts = self.root / PARTS_FOLDER
-        with one_line_errors(parts):
-            parts.mkdir(parents=True, exist_ok=True)
+        folder = self.root / PARTS_FOLDER
+        with one_line_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         meta = load_meta(self.root)
-        self._merged = {e["drivebyword.part"] for e in meta.episodes} if meta else set()
+        self._merged = _merged_seeds(meta)
         self._shapes = meta.shapes if meta else None
-        if self._shapes is None and (recorded := list_parts(self.root)):
+        if self._shapes is None and (recorded := parts(self.root)):
             self._shapes = read_part_summary(recorded[0])["shapes"]
 
     def has(self, scenario: str, seed: int, driver: str) -> bool:
         """Return whether that episode is recorded already."""
         name = part_name(scenario, seed, driver)
         return name in self._merged or (self.root / PARTS_FOLDER / name).is_dir()
+
+    def seeds(self) -> set[int]:
+        """Return the scene seeds recorded here so far, by any process."""
+        return {*self._merged.values(), *(int(p.name.rpartition("-")[2]) for p in parts(self.root))}
 
     def add(self, episode: Episode) -> bool:
         """Record an episode, whole or not at all; False if it was there already."""
@@ -119,8 +132,7 @@ class DatasetWriter:
         Call once, when no process records any more. Killed and called again, it carries on.
         """
         new = merge_parts(self.root)
-        meta = load_meta(self.root)
-        self._merged = {e["drivebyword.part"] for e in meta.episodes} if meta else set()
+        self._merged = _merged_seeds(load_meta(self.root))
         return new
 
     def _require_allowed(self, episode: Episode) -> None:
@@ -136,6 +148,10 @@ class DatasetWriter:
         if self._shapes is None:
             self._shapes = found
         same_shapes(self._shapes, found, where)
+
+
+def _merged_seeds(meta: Meta | None) -> dict[str, int]:
+    return {e["drivebyword.part"]: e["drivebyword.seed"] for e in meta.episodes} if meta else {}
 
 
 def rig_shapes(rig: RigConfig) -> dict[str, list[int]]:
@@ -188,7 +204,7 @@ class Dataset:
         if (self.root / "meta" / "info.json").exists() and not (self.root / "meta" / "drivebyword.json").exists():
             raise ValueError(
                 f"{self.root}: meta/drivebyword.json is missing: a LeRobot set made elsewhere; "
-                "read it with load_foreign_columns and a mapping of names"
+                "read it with data.importers.load_foreign_columns"
             )
         meta = load_meta(self.root)
         self.episodes: list[EpisodeEntry] = []
@@ -207,7 +223,7 @@ class Dataset:
 
     def _add_parts(self, verify: bool) -> None:
         known = {e.name for e in self.episodes}
-        for folder in list_parts(self.root):
+        for folder in parts(self.root):
             if folder.name in known:
                 continue
             summary = read_part_summary(folder)
@@ -310,12 +326,6 @@ class Dataset:
         return list(dict.fromkeys(i["sentence"] for e in self.episodes for i in e.record["instructions"]))
 
 
-def _joined(values: list[Any]) -> Any:
-    if values and isinstance(values[0], list):
-        return [text for piece in values for text in piece]
-    return np.concatenate(values)
-
-
 def _entry(
     name: str, record: dict[str, Any], frames: int, file: Path, row_group: int, videos: dict[str, Path], start: int
 ) -> EpisodeEntry:
@@ -347,70 +357,8 @@ def _merged_entries(root: Path, meta: Meta) -> Iterator[EpisodeEntry]:
         row_group, start = row_group + 1, start + row["length"]
 
 
-def verify_files(root: Path, *, hashes: bool = True) -> None:
-    """Raise one line if a file of a set is missing, cut short or altered."""
-    listed = read_json(root / "meta" / "checksums.json")
-    for name, expected in listed.items():
-        path = root / name
-        if not path.exists():
-            raise ValueError(f"{path} is missing, meta/checksums.json lists it: the data set is incomplete")
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise ValueError(f"{path} has {size} bytes, meta/checksums.json says {expected['bytes']}: it is truncated")
-        if hashes and sha256_file(path) != expected["sha256"]:
-            raise ValueError(f"{path}: its SHA-256 differs from meta/checksums.json: the file was altered")
-
-
 def _require_columns(root: Path, meta: Meta) -> None:
     wanted = [n for n in meta.shapes if not n.startswith(IMAGE_PREFIX)]
     for file in sorted({e["data/file_index"] + 1000 * e["data/chunk_index"] for e in meta.episodes}):
         path = root / DATA_PATH.format(chunk_index=file // 1000, file_index=file % 1000)
-        _require_fields(path, wanted)
-
-
-def _require_fields(path: Path, wanted: Collection[str]) -> None:
-    try:
-        found = pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
-    for name in wanted:
-        require_name(name, found, f"{path}: field")
-
-
-def require_name(name: str, known: Sequence[str], what: str) -> None:
-    """Raise one line with the nearest names if `name` is not among `known`."""
-    if name not in known:
-        near = get_close_matches(name, known, 3) or list(known)[:8]
-        raise ValueError(f"{what} {name!r} does not exist; nearest: {', '.join(near)}")
-
-
-def load_foreign_columns(root: str | Path, names: Mapping[str, str]) -> dict[str, Any]:
-    """Read columns of any LeRobot v3.0 set, e.g. L2D, over all frames.
-
-    Args:
-        root: The set's folder.
-        names: Our name for a column -> its name there. Names are mapped, never guessed.
-    """
-    root = Path(root)
-    if not (root / "meta" / "info.json").exists():
-        raise ValueError(f"{root / 'meta/info.json'} is missing: not a LeRobot v3.0 data set")
-    info = read_json(root / "meta" / "info.json")
-    version = info.get("codebase_version")
-    if version != CODEBASE_VERSION:
-        raise ValueError(f"{root / 'meta/info.json'}: field codebase_version is {version}, only v3.0 can be read")
-    features = info.get("features", {})
-    for theirs in names.values():
-        require_name(theirs, list(features), f"{root / 'meta/info.json'}: field")
-        if features[theirs]["dtype"] in ("video", "image"):
-            raise ValueError(f"{root / 'meta/info.json'}: field {theirs} is a camera: only columns can be read so")
-    files = sorted((root / "data").glob("*/*.parquet"))
-    if not files:
-        raise ValueError(f"{root / 'data'}: no parquet files: the data set is incomplete")
-    pieces: dict[str, list[Any]] = {ours: [] for ours in names}
-    for path in files:
-        _require_fields(path, names.values())
-        table = pq.read_table(path, columns=list(names.values()))
-        for ours, theirs in names.items():
-            shape = features[theirs]["shape"]
-            pieces[ours].append(from_arrow(table[theirs], [] if shape == [1] else shape))
-    return {ours: _joined(values) for ours, values in pieces.items()}
+        require_fields(path, wanted)
