@@ -111,23 +111,54 @@ def left_turn(steps=60, dt=0.2):
     }
     none = np.full(steps, np.nan, np.float32)
     return Episode(
-        scenario="town", seed=2_000_007, driver="tiny", dt=dt, map_id="0123456789abcdef", weather=Weather(), rig="tiny",
+        scenario="town",
+        seed=2_000_007,
+        driver="tiny",
+        dt=dt,
+        map_id="0123456789abcdef",
+        weather=Weather(),
+        rig="tiny",
         instructions=[
-            InstructionRecord(step=0, sentence="turn left at the next intersection", intent="left", deadline_s=60.0,
-                              outcome="fulfilled", resolved_step=49, branches=3, branch_taken="left"),
-            InstructionRecord(step=50, sentence="pull over </script> when you can", intent="pull_over", deadline_s=20.0),
+            InstructionRecord(
+                step=0,
+                sentence="turn left at the next intersection",
+                intent="left",
+                deadline_s=60.0,
+                outcome="fulfilled",
+                resolved_step=49,
+                branches=3,
+                branch_taken="left",
+            ),
+            InstructionRecord(
+                step=50, sentence="pull over </script> when you can", intent="pull_over", deadline_s=20.0
+            ),
         ],
-        time_s=np.arange(steps) * dt, pose=pose, motion=motion, instruction_index=(np.arange(steps) >= 50).astype(int),
-        act=act, reason=reason, actuation=actuation, disturbed=np.zeros(steps, bool), verdict=verdict,
+        time_s=np.arange(steps) * dt,
+        pose=pose,
+        motion=motion,
+        instruction_index=(np.arange(steps) >= 50).astype(int),
+        act=act,
+        reason=reason,
+        actuation=actuation,
+        disturbed=np.zeros(steps, bool),
+        verdict=verdict,
         verdict_why=["vehicle ahead: 1.1 s to impact" if v else "" for v in verdict],
-        expert_act=np.zeros((steps, 3), np.float32), expert_reason=reason, expert_plan=np.zeros((steps, 8, 2), np.float32),
-        expert_speed=speed, events=events, route_completion=np.linspace(0, 1, steps, dtype=np.float32), lane_offset=none,
-        time_to_collision=np.full(steps, np.inf, np.float32), ended="arrived",
-        ego_observed=np.zeros((steps, 7), np.float32), cameras=cameras,
+        expert_act=np.zeros((steps, 3), np.float32),
+        expert_reason=reason,
+        expert_plan=np.zeros((steps, 8, 2), np.float32),
+        expert_speed=speed,
+        events=events,
+        route_completion=np.linspace(0, 1, steps, dtype=np.float32),
+        lane_offset=none,
+        time_to_collision=np.full(steps, np.inf, np.float32),
+        ended="arrived",
+        ego_observed=np.zeros((steps, 7), np.float32),
+        cameras=cameras,
         lidar=np.float32(rng.uniform(2, 60, (steps, 16, 128, 2))),
         radar=np.float32(rng.uniform((4, -0.8, -6, 0), (60, 0.8, 6, 20), (steps, 12, 4))),
-        radar_valid=rng.random((steps, 12)) < 0.5, snapshots=snapshots,
-    )  # fmt: skip
+        radar_valid=rng.random((steps, 12)) < 0.5,
+        snapshots=snapshots,
+    )
 
 
 @pytest.fixture(scope="session")
