@@ -48,7 +48,7 @@ class Batch:
     ego: Float[Tensor, "B T 7"]
     present: Bool[Tensor, "B T S"]
     """Per sensor, in the order of `RigConfig.sensor_names()`."""
-    words: Float[Tensor, "B L 576"]
+    words: Float[Tensor, "B L Dw"]
     """The reader's states of the sentence."""
     word_mask: Bool[Tensor, "B L"]
     tokens: Int[Tensor, "B T A"]

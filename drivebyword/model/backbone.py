@@ -1,0 +1,127 @@
+"""The causal decoder: the same code carries the tiny policy and a pretrained Llama-family language model.
+
+In: token states, rotary positions, a mask, and optionally keys and values of earlier tokens. Out: states after
+the last block and the new tokens' keys and values per layer. Which token may see which is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from drivebyword.model.layers import Attention, KeyValue, MixtureOfExperts, RMSNorm, SwiGLU, rotary
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Sizes of a decoder. Blocks from `moe_from` on are mixtures of experts; `experts` 0 means none is."""
+
+    width: int = 256
+    layers: int = 5
+    heads: int = 8
+    kv_heads: int = 2
+    head_width: int = 32
+    hidden: int = 512
+    theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    moe_from: int = 3
+    experts: int = 4
+    experts_per_token: int = 1
+    expert_hidden: int = 256
+    shared_hidden: int = 256
+    balance_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.heads % self.kv_heads or self.head_width % 2:
+            raise ValueError("heads must be a multiple of kv_heads, and head_width even")
+        if self.experts and not 1 <= self.experts_per_token <= self.experts:
+            raise ValueError("experts_per_token must be between 1 and experts")
+
+
+class Block(nn.Module):
+    """Attention, then a dense or expert feed-forward, each on the normalised stream."""
+
+    def __init__(self, config: DecoderConfig, index: int, ages: int) -> None:
+        super().__init__()
+        c = config
+        self.norm_attention = RMSNorm(c.width, c.norm_eps)
+        self.attention = Attention(c.width, c.heads, c.kv_heads, c.head_width, ages)
+        self.norm_feed = RMSNorm(c.width, c.norm_eps)
+        self.feed: nn.Module
+        if c.experts and index >= c.moe_from:
+            self.feed = MixtureOfExperts(
+                c.width, c.expert_hidden, c.shared_hidden, c.experts, c.experts_per_token, c.balance_rate
+            )
+        else:
+            self.feed = SwiGLU(c.width, c.hidden)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        rope: Float[Tensor, "two L K"],
+        mask: Bool[Tensor, "#B Q S"],
+        ages: Int[Tensor, "Q S"] | None,
+        past: KeyValue | None,
+        rows: Int[Tensor, " Q"] | None,
+    ) -> tuple[Float[Tensor, "B Q D"], KeyValue]:
+        """Return the tokens (only `rows` of them, if given) and all tokens' keys and values."""
+        normed = self.norm_attention(x)
+        if rows is None:
+            queries, query_rope = normed, rope
+        else:
+            x, queries, query_rope = x[:, rows], normed[:, rows], rope[:, rows]
+        attended, own = self.attention(normed, queries, rope, query_rope, mask, ages, past)
+        x = x + attended
+        return x + self.feed(self.norm_feed(x)), own
+
+
+class Decoder(nn.Module):
+    """A stack of blocks and a final norm."""
+
+    def __init__(self, config: DecoderConfig, ages: int = 1) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Block(config, i, ages) for i in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        positions: Int[Tensor, " L"],
+        mask: Bool[Tensor, "#B L S"],
+        *,
+        ages: Int[Tensor, "L S"] | None = None,
+        past: Sequence[KeyValue] | None = None,
+        rows: Int[Tensor, " Q"] | None = None,
+    ) -> tuple[Float[Tensor, "B Q D"], list[KeyValue]]:
+        """Return normalised final states and per-layer keys and values of x.
+
+        Args:
+            x: New tokens.
+            positions: Their rotary positions.
+            mask: True where a new token may look, over past and new tokens.
+            ages: Age of each key's frame; None where all are 0.
+            past: Keys and values of earlier tokens, per layer.
+            rows: If given, only these tokens are wanted: the last block computes no others.
+        """
+        rope = rotary(positions, self.config.head_width, self.config.theta)
+        cache: list[KeyValue] = []
+        for index, block in enumerate(self.blocks):
+            wanted = rows if index == len(self.blocks) - 1 else None
+            seen = mask if wanted is None else mask[:, wanted]
+            aged = ages if wanted is None or ages is None else ages[wanted]
+            x, own = block(x, rope, seen, aged, None if past is None else past[index], wanted)
+            cache.append(own)
+        return self.norm(x), cache
+
+    def states(
+        self, x: Float[Tensor, "B L D"], positions: Int[Tensor, " L"], mask: Bool[Tensor, "#B L L"], layer: int
+    ) -> Float[Tensor, "B L D"]:
+        """Return the states after `layer` blocks, not normalised: what a reader takes from the middle."""
+        rope = rotary(positions, self.config.head_width, self.config.theta)
+        for block in self.blocks[:layer]:
+            x, _ = block(x, rope, mask, None, None, None)
+        return x

@@ -1,0 +1,141 @@
+"""LiDAR, radar and the car's own motion to tokens.
+
+In: ranges and intensities, radar detections, the ego vector, in SI units. Out: tokens of the encoder's width.
+All normalisation constants are in `Normalisation`, which travels in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from drivebyword.core.records import LidarConfig, RadarConfig
+from drivebyword.model.layers import CrossAttention, EncoderBlock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """What one unit of each input is divided by; SI units."""
+
+    speed: float = 10.0
+    yaw_rate: float = 0.3
+    acceleration: float = 3.0
+    trip_distance: float = 50.0
+    standing_s: float = 10.0
+    lidar_range: float = 80.0
+    radar_range: float = 50.0
+    radar_rate: float = 10.0
+    radar_rcs: float = 20.0
+
+
+class LidarEncoder(nn.Module):
+    """Sectors of neighbouring columns become tokens, from the left rear round to the right rear."""
+
+    def __init__(
+        self, config: LidarConfig, scale: Normalisation, *, tokens: int, width: int, heads: int, hidden: int
+    ) -> None:
+        super().__init__()
+        if config.columns % tokens:
+            raise ValueError(f"LiDAR has {config.columns} columns: not a multiple of {tokens} tokens")
+        self.tokens, self.scale = tokens, scale
+        features = config.columns // tokens * config.beams * 3
+        self.enter = nn.Linear(features, width)
+        self.mix = nn.Linear(width, width)
+        self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.block = EncoderBlock(width, heads, hidden)
+
+    def forward(self, scan: Float[Tensor, "B beams columns 2"]) -> Float[Tensor, "B L D"]:
+        """Return one token per sector."""
+        distance, intensity = scan.float().unbind(-1)
+        near = 1 - torch.log1p(distance) / torch.log1p(torch.tensor(self.scale.lidar_range))
+        hit = (distance > 0).float()
+        x = torch.stack([near * hit, intensity, hit], dim=-1)  # B beams columns 3
+        x = x.unflatten(2, (self.tokens, -1)).permute(0, 2, 1, 3, 4).flatten(2)
+        return self.block(self.mix(F.gelu(self.enter(x), approximate="tanh")) + self.place)
+
+
+class RadarEncoder(nn.Module):
+    """Detections look at each other, then a few learned queries gather them; the order does not matter.
+
+    The range rate is given as measured and again less the ego's own motion, so that what stands still reads 0.
+    """
+
+    def __init__(
+        self, config: RadarConfig, scale: Normalisation, *, tokens: int, width: int, heads: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.enter = nn.Linear(9, width)
+        self.mix = nn.Linear(width, width)
+        self.block = EncoderBlock(width, heads, hidden)
+        # Stands in for "nothing detected", so that there is always something to look at.
+        self.nothing = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.query = nn.Parameter(torch.randn(tokens, width) * 0.5)
+        self.gather = CrossAttention(width, heads)
+
+    def forward(
+        self,
+        detections: Float[Tensor, "B P 4"],
+        valid: Bool[Tensor, "B P"],
+        speed: Float[Tensor, " B"],
+    ) -> Float[Tensor, "B L D"]:
+        """Return the gathered tokens. `speed` is the ego's, m/s."""
+        distance, azimuth, rate, rcs = detections.float().unbind(-1)
+        s = self.scale
+        still = rate + speed.float()[:, None] * azimuth.cos()
+        x = torch.stack(
+            [
+                distance / s.radar_range,
+                1 / (1 + distance / 5),
+                azimuth.sin(),
+                azimuth.cos(),
+                distance * azimuth.sin() / 10,
+                rate / s.radar_rate,
+                still / s.radar_rate,
+                rcs / s.radar_rcs,
+                valid.float(),
+            ],
+            dim=-1,
+        )
+        x = self.mix(F.gelu(self.enter(x), approximate="tanh"))
+        x = torch.cat([x, self.nothing.expand(len(x), -1, -1).to(x.dtype)], dim=1)
+        seen = F.pad(valid, (0, 1), value=True)
+        x = self.block(x, seen[:, None, :].expand(-1, x.shape[1], -1))
+        return self.query + self.gather(self.query.expand(len(x), -1, -1), x, seen)
+
+
+class EgoEncoder(nn.Module):
+    """The car's own motion, and which sensors are alive, to one token."""
+
+    def __init__(self, scale: Normalisation, *, sensors: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.enter = nn.Linear(11 + sensors, hidden)
+        self.out = nn.Linear(hidden, width)
+
+    def forward(self, ego: Float[Tensor, "B 7"], present: Bool[Tensor, "B S"]) -> Float[Tensor, "B 1 D"]:
+        """Return the ego token."""
+        speed, yaw_rate, steering, acceleration, distance, heading, standing = ego.float().unbind(-1)
+        s = self.scale
+        x = torch.stack(
+            [
+                speed / s.speed,
+                (speed < 0.3).float(),
+                yaw_rate / s.yaw_rate,
+                steering,
+                acceleration / s.acceleration,
+                torch.log1p(distance.clamp(min=0) / 5),
+                (distance / s.trip_distance).clamp(-1, 3),
+                heading.sin(),
+                heading.cos(),
+                (heading / torch.pi).clamp(-2, 2),
+                torch.log1p(standing.clamp(min=0) / s.standing_s * 5),
+            ],
+            dim=-1,
+        )
+        x = torch.cat([x, present.float()], dim=-1)
+        return self.out(F.gelu(self.enter(x), approximate="tanh"))[:, None]

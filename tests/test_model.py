@@ -1,0 +1,203 @@
+"""Claims about the policy network."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from drivebyword.core.records import INTENTS, RigConfig
+from drivebyword.model.backbone import DecoderConfig
+from drivebyword.model.frame import EncoderConfig
+from drivebyword.model.layers import MixtureOfExperts, RMSNorm
+from drivebyword.model.policy import Policy, PolicyConfig
+from drivebyword.tokens.action import ActionGrammar
+from drivebyword.tokens.stream import Batch, StreamConfig
+from drivebyword.world.rigs import reference, tiny
+
+SMALL = PolicyConfig(
+    rig=tiny(),
+    stream=StreamConfig(window=3, stride=2),
+    encoder=EncoderConfig(width=48, heads=3, hidden=64, stem=8),
+    decoder=DecoderConfig(width=64, layers=3, heads=4, kv_heads=2, head_width=16, hidden=64, moe_from=1,
+                          expert_hidden=32, shared_hidden=32),
+)  # fmt: skip
+
+
+def make_batch(rig: RigConfig, batch: int, frames: int, seed: int = 0, words: int = 7) -> Batch:
+    """Return random inputs with every sensor there."""
+    g = torch.Generator().manual_seed(seed)
+    grammar = ActionGrammar()
+    low, high = torch.from_numpy(grammar.ranges).unbind(1)
+    draw = torch.rand(batch, frames, grammar.length, generator=g)
+    return Batch(
+        cameras={
+            c.name: torch.randint(0, 256, (batch, frames, c.height, c.width, 3), generator=g, dtype=torch.uint8)
+            for c in rig.cameras
+        },
+        lidar=torch.rand(batch, frames, rig.lidar.beams, rig.lidar.columns, 2, generator=g) * 60,
+        radar=torch.randn(batch, frames, rig.radar.detections, 4, generator=g),
+        radar_valid=torch.rand(batch, frames, rig.radar.detections, generator=g) < 0.5,
+        ego=torch.randn(batch, frames, 7, generator=g).abs(),
+        present=torch.ones(batch, frames, len(rig.sensor_names()), dtype=torch.bool),
+        words=torch.randn(batch, words, 576, generator=g),
+        word_mask=torch.ones(batch, words, dtype=torch.bool),
+        tokens=low + (draw * (high - low)).long(),
+        history_valid=torch.ones(batch, frames, dtype=torch.bool),
+    )
+
+
+def make_policy(config: PolicyConfig = SMALL) -> Policy:
+    """Return a policy with weights that let everything matter."""
+    torch.manual_seed(0)
+    policy = Policy(config).eval()
+    with torch.no_grad():
+        for block in policy.decoder.blocks:
+            block.attention.age_bias.normal_()
+    return policy
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return make_policy()
+
+
+def test_a_pass_answers_in_the_stated_shapes_and_only_legal_tokens(policy):
+    out = policy(make_batch(SMALL.rig, 2, 3))
+    grammar = SMALL.grammar
+    assert out.logits.shape == (2, 3, grammar.length, grammar.vocabulary)
+    assert out.plan.shape == (2, 3, 8, 2) and out.speed.shape == (2, 3) and out.intent.shape == (2, len(INTENTS))
+    assert torch.equal(out.logits.isfinite(), torch.from_numpy(grammar.legal).expand_as(out.logits))
+
+
+def test_every_parameter_learns(policy):
+    batch = make_batch(SMALL.rig, 4, 3)
+    out = policy(batch)
+    loss = F.cross_entropy(out.logits.flatten(0, 2), batch.tokens.flatten())
+    (loss + out.plan.square().mean() + out.speed.mean() + out.intent.square().mean()).backward()
+    silent = {"silence"}  # read only when nothing was said
+    without = {name for name, p in policy.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert without <= silent
+    policy.zero_grad()
+
+
+@torch.no_grad()
+def test_no_decision_sees_another_decisions_act(policy):
+    batch = make_batch(SMALL.rig, 1, 3)
+    tokens = batch.tokens.clone()
+    tokens[:, 0] = SMALL.grammar.ranges[0, 0] + torch.zeros_like(tokens[:, 0])
+    tokens[:, 0] = torch.from_numpy(SMALL.grammar.ranges[:, 0])
+    a, b = policy(batch), policy(dataclasses.replace(batch, tokens=tokens))
+    assert torch.equal(a.logits[:, 1:], b.logits[:, 1:]) and not torch.equal(a.logits[:, 0], b.logits[:, 0])
+
+
+@torch.no_grad()
+def test_later_tokens_and_later_frames_change_nothing_before_them(policy):
+    batch = make_batch(SMALL.rig, 1, 3)
+    other = make_batch(SMALL.rig, 1, 3, seed=1)
+    tokens = batch.tokens.clone()
+    tokens[:, 2, 6:] = other.tokens[:, 2, 6:]
+    a, b = policy(batch), policy(dataclasses.replace(batch, tokens=tokens))
+    torch.testing.assert_close(a.logits[:, 2, :7], b.logits[:, 2, :7])
+    ego = batch.ego.clone()
+    ego[:, 2] += 1
+    c = policy(dataclasses.replace(batch, ego=ego))
+    torch.testing.assert_close(a.logits[:, :2], c.logits[:, :2])
+    assert not torch.allclose(a.logits[:, 2], c.logits[:, 2])
+
+
+@torch.no_grad()
+def test_a_missing_sensor_is_not_looked_at_whatever_its_zeros_hold(policy):
+    batch = make_batch(SMALL.rig, 1, 2)
+    for index, name in enumerate(SMALL.rig.sensor_names()):
+        present = batch.present.clone()
+        present[..., index] = False
+        blind = dataclasses.replace(batch, present=present)
+        cameras = dict(batch.cameras)
+        changed = {}
+        if name in cameras:
+            cameras[name] = 255 - cameras[name]
+            changed["cameras"] = cameras
+        elif name == "lidar":
+            changed["lidar"] = batch.lidar + 5
+        else:
+            changed["radar"] = batch.radar + 5
+        a, b = policy(blind), policy(dataclasses.replace(blind, **changed))
+        torch.testing.assert_close(a.logits, b.logits)
+        assert not torch.allclose(a.logits, policy(batch).logits), name
+
+
+@torch.no_grad()
+def test_without_any_sensor_and_without_words_the_answer_is_still_finite(policy):
+    batch = make_batch(SMALL.rig, 2, 2)
+    empty = dataclasses.replace(
+        batch, present=torch.zeros_like(batch.present), word_mask=torch.zeros_like(batch.word_mask)
+    )
+    out = policy(empty)
+    assert out.logits.isfinite().sum() == policy(batch).logits.isfinite().sum() and out.plan.isfinite().all()
+
+
+@torch.no_grad()
+def test_hidden_history_equals_no_history(policy):
+    batch = make_batch(SMALL.rig, 1, 3)
+    hidden = dataclasses.replace(batch, history_valid=torch.zeros_like(batch.history_valid))
+    alone = dataclasses.replace(
+        batch,
+        cameras={k: v[:, 2:] for k, v in batch.cameras.items()},
+        lidar=batch.lidar[:, 2:], radar=batch.radar[:, 2:], radar_valid=batch.radar_valid[:, 2:], ego=batch.ego[:, 2:],
+        present=batch.present[:, 2:], tokens=batch.tokens[:, 2:], history_valid=batch.history_valid[:, 2:],
+    )  # fmt: skip
+    torch.testing.assert_close(policy(hidden).logits[:, 2:], policy(alone).logits)
+
+
+@torch.no_grad()
+def test_attention_maps_are_shares_and_name_every_word(policy):
+    maps = policy.maps(make_batch(SMALL.rig, 2, 3, words=5))
+    sensors = sum(policy.frame.vision.counts) + SMALL.encoder.lidar_tokens + SMALL.encoder.radar_tokens
+    assert maps.sensors_to_words.shape == (2, 3, sensors, 6) and maps.words_to_sensors.shape == (2, 3, 6, sensors)
+    torch.testing.assert_close(maps.sensors_to_words.sum(-1), torch.ones(2, 3, sensors))
+    torch.testing.assert_close(maps.words_to_sensors.sum(-1), torch.ones(2, 3, 6))
+
+
+def test_the_routers_bias_spreads_tokens_over_experts():
+    torch.manual_seed(0)
+    mixture = MixtureOfExperts(16, 8, 8, experts=4, top=1, balance_rate=0.02).train()
+    x = torch.randn(512, 16) + 1.0  # skewed inputs prefer some experts
+
+    def shares():
+        with torch.no_grad():
+            scores = torch.sigmoid(mixture.router(x)) + mixture.bias
+        return torch.bincount(scores.argmax(-1), minlength=4) / len(x)
+
+    before = shares().max()
+    for _ in range(200):
+        mixture(x)
+    assert shares().max() < 0.4 < before
+
+
+def test_mixture_equals_the_plain_sum_over_experts():
+    torch.manual_seed(0)
+    mixture = MixtureOfExperts(16, 8, 8, experts=4, top=2).eval()
+    x = torch.randn(2, 9, 16)
+    gates = torch.sigmoid(mixture.router(x))
+    best = gates.topk(2, dim=-1)
+    weight = torch.zeros_like(gates).scatter(-1, best.indices, best.values / best.values.sum(-1, keepdim=True))
+    plain = mixture.shared(x) + sum(weight[..., i : i + 1] * e(x) for i, e in enumerate(mixture.experts))
+    torch.testing.assert_close(mixture(x), plain)
+
+
+def test_the_handwritten_norm_is_the_libraries():
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(RMSNorm(8)(x), F.rms_norm(x, (8,), eps=1e-5))
+
+
+def test_the_tiny_preset_has_three_to_six_million_active_parameters():
+    counts = Policy(PolicyConfig(rig=tiny())).parameters_by_use()
+    assert 3e6 <= counts["active"] <= 6e6 <= counts["total"]
+
+
+def test_another_rig_builds_and_a_camera_that_cannot_be_cut_is_named():
+    Policy(dataclasses.replace(SMALL, rig=reference()))
+    camera = dataclasses.replace(tiny().cameras[0], width=100)
+    with pytest.raises(ValueError, match="camera 'wide' is 100x64"):
+        Policy(dataclasses.replace(SMALL, rig=dataclasses.replace(tiny(), cameras=(camera,))))
