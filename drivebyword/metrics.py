@@ -89,7 +89,8 @@ def score(episode: Episode) -> dict[str, float]:
 def worst_score() -> dict[str, float]:
     """Return the score of a drive whose software crashed: a failure in every respect, kept in the denominator."""
     zeros = ("success", "driving_score", "progress", "comfort", "comfort_steps", "ttc", "lane_keeping")
-    return {**dict.fromkeys(zeros, 0.0), **dict.fromkeys(EVENT_METRICS, 1.0), "crashed": 1.0}
+    told = {"compliance_k": 0.0, "compliance_n": 1.0, "junction_compliance_k": 0.0, "junction_compliance_n": 1.0}
+    return {**dict.fromkeys(zeros, 0.0), **dict.fromkeys(EVENT_METRICS, 1.0), **told, "crashed": 1.0}
 
 
 # --------------------------------------------------------------------------- events

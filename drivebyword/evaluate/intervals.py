@@ -114,3 +114,21 @@ def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"], se
     low, high = np.percentile(gap[drawn].mean(1), [2.5, 97.5])
     p_value = mcnemar(int((gap > 0).sum()), int((gap < 0).sum()))
     return PairedDifference(float(gap.mean()), float(low), float(high), p_value, len(gap))
+
+
+def bootstrap_ratio_difference(
+    k: Float[np.ndarray, " N"],
+    n: Float[np.ndarray, " N"],
+    k0: Float[np.ndarray, " N"],
+    n0: Float[np.ndarray, " N"],
+    seed: int = 0,
+) -> Mean:
+    """Return sum(k) / sum(n) - sum(k0) / sum(n0) on the same scenes, with a paired bootstrap over them."""
+    if n.sum() == 0 or n0.sum() == 0:
+        return Mean(0.0, -1.0, 1.0, 0)
+    drawn = np.random.default_rng(seed).integers(0, len(n), (BOOTSTRAPS, len(n)))
+    below, below0 = n[drawn].sum(1), n0[drawn].sum(1)
+    both = (below > 0) & (below0 > 0)
+    gaps = k[drawn].sum(1)[both] / below[both] - k0[drawn].sum(1)[both] / below0[both]
+    low, high = np.percentile(gaps, [2.5, 97.5])
+    return Mean(float(k.sum() / n.sum() - k0.sum() / n0.sum()), float(low), float(high), len(n))

@@ -1,0 +1,205 @@
+"""Rows and scenes in, a report out: every row drives every scene, closed-loop, on several processes.
+
+Each finished episode is one line of `results.jsonl` in the output folder, flushed to disk; a killed run,
+started again, drives only what is missing. An episode whose software crashed is a failure in every
+respect and stays in the denominator, whether it raised or took its process with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from drivebyword.core.records import Episode, Event, RigConfig
+from drivebyword.data.files import one_line_errors
+from drivebyword.evaluate.report import build_report, write_report
+from drivebyword.evaluate.rows import Checkpoint, Row, make_transform
+from drivebyword.evaluate.suites import Suite, suite_hash
+from drivebyword.loop.fleet import Done, run_tasks, with_progress
+from drivebyword.metrics import score, worst_score
+
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One task: a row in a scene."""
+
+    row: str
+    seed: int
+
+
+def evaluate(
+    rows: dict[str, Row],
+    suite: Suite,
+    seeds: tuple[int, int],
+    out: Path,
+    *,
+    rig: RigConfig,
+    processes: int = 2,
+    show: bool = True,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Judge every row on the scenes [A, B); write results.jsonl, report.json and report.html; return the report."""
+    digest = suite_hash(suite)
+    keys = {name: _fingerprint(row, digest, rig) for name, row in rows.items()}
+    out = Path(out)
+    with one_line_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    results = {(r["row"], r["seed"]): r for r in read_results(out / RESULTS) if keys.get(r["row"]) == r["key"]}
+    # Scene by scene, not row by row: whenever it is stopped, the rows can be compared in pairs.
+    todo = [Scene(n, s) for s in range(*seeds) for n in rows if (n, s) not in results]
+    with one_line_errors(out), (out / RESULTS).open("a", encoding="utf-8") as file:
+        for result in _drive(rows, suite, rig, todo, processes, show):
+            result["key"] = keys[result["row"]]
+            results[result["row"], result["seed"]] = result
+            file.write(json.dumps(result) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    wanted = [results[n, s] for n in rows for s in range(*seeds) if (n, s) in results]
+    report = build_report(wanted, rows, suite, digest, seeds, keys, command)
+    write_report(report, out)
+    return report
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Return the finished episodes; a line cut off by a kill is dropped."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def _fingerprint(row: Row, digest: str, rig: RigConfig) -> str:
+    """Return a hash of all that a result depends on but the seed."""
+    raw = repr((row.guarded, row.without, row.sentences, digest, rig, driver_digest(row)))
+    return hashlib.sha256(raw.encode()).hexdigest()[:16]
+
+
+def driver_digest(row: Row) -> str:
+    """Return what tells one driver from another: a checkpoint's manifest, or the factory's name."""
+    if isinstance(row.driver, Checkpoint):
+        folder = Path(row.driver.folder)
+        for name in ("manifest.json", "config.json"):
+            if (folder / name).exists():
+                return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:16]
+        raise ValueError(f"{folder} is no checkpoint: it has neither manifest.json nor config.json")
+    return getattr(row.driver, "__qualname__", repr(row.driver))
+
+
+def _drive(
+    rows: dict[str, Row], suite: Suite, rig: RigConfig, todo: list[Scene], processes: int, show: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the result of every scene."""
+    make_worker = partial(_make_worker, rows, suite, rig)
+    every = with_progress(_surviving(make_worker, todo, processes), len(todo), show, lambda value: value["steps"])
+    for done in every:
+        yield done.value if done.error is None else crashed(done.task, suite, done.error)
+
+
+def _surviving(make_worker: Callable[[], Any], todo: list[Scene], processes: int) -> Iterator[Done[Scene]]:
+    """Drive all scenes even when processes die: what is lost is driven once more, alone, then given up."""
+    left = list(todo)
+    for count in (processes, 1):
+        try:
+            for done in run_tasks(make_worker, list(left), count):
+                left.remove(done.task)
+                yield done
+        except RuntimeError as error:
+            why = str(error)
+    for scene in left:
+        yield Done(scene, None, why)
+
+
+def _make_worker(rows: dict[str, Row], suite: Suite, rig: RigConfig) -> Callable[[Scene], dict[str, Any]]:
+    """Return what drives one scene; the environment and every policy are made once per process."""
+    from drivebyword.core.kinematics import CarConfig
+    from drivebyword.guard.guard import Guard, GuardConfig
+    from drivebyword.loop.driver import Driver, Policy
+    from drivebyword.loop.rollout import run_episode
+    from drivebyword.world.env import DrivingEnv
+
+    env = DrivingEnv(rig=rig)
+    policies: dict[Any, Policy] = {}
+
+    def work(scene: Scene) -> dict[str, Any]:
+        row, started = rows[scene.row], time.monotonic()
+        if row.driver not in policies:
+            policies[row.driver] = row.driver(env)
+        guard = Guard(GuardConfig(dt=env.dt), rig, CarConfig()) if row.guarded else None
+        episode = run_episode(
+            env,
+            Driver(policies[row.driver], guard),
+            seed=scene.seed,
+            scenario=suite.scenario_of(scene.seed),
+            name=scene.row,
+            label=False,
+            transform=make_transform(row, env, scene.seed),
+        )
+        return result_of(scene.row, episode, time.monotonic() - started)
+
+    return work
+
+
+def result_of(row: str, episode: Episode, seconds: float) -> dict[str, Any]:
+    """Return the line that an episode leaves behind."""
+    night, fog = episode.weather.night > 0.5, episode.weather.fog_visibility < 300.0
+    return {
+        "row": row,
+        "seed": episode.seed,
+        "scenario": episode.scenario,
+        "family": {(0, 0): "day", (1, 0): "night", (0, 1): "fog", (1, 1): "night-fog"}[night, fog],
+        "ended": episode.ended,
+        "why": why_of(episode),
+        "steps": len(episode),
+        "seconds": round(seconds, 2),
+        "scores": score(episode),
+    }
+
+
+def why_of(episode: Episode) -> str:
+    """Say in a few words what went wrong first, empty when nothing did."""
+    bad = Event(0)
+    for event in Event:
+        if event not in (Event.NONE, Event.AT_FAULT, Event.ARRIVED):
+            bad |= event
+    for step, flags in enumerate(episode.events):
+        found = Event(int(flags)) & bad
+        if found:
+            names = " + ".join(e.name.lower().replace("_", " ") for e in Event if e & found and e.name)
+            fault = " (at fault)" if int(flags) & Event.AT_FAULT else ""
+            index = int(episode.instruction_index[step])
+            said = episode.instructions[index].sentence if 0 <= index < len(episode.instructions) else ""
+            speed = float(episode.motion[step, 0])
+            return f"{names}{fault} at {step * episode.dt:.0f} s, {speed:.0f} m/s, told {said!r}"
+    missed = [r.sentence for r in episode.instructions if r.outcome == "missed"]
+    if missed:
+        return f"missed {missed[0]!r}"
+    return "" if episode.ended == "arrived" else episode.ended
+
+
+def crashed(scene: Scene, suite: Suite, why: str) -> dict[str, Any]:
+    """Return the line of an episode that the software did not survive."""
+    return {
+        "row": scene.row,
+        "seed": scene.seed,
+        "scenario": suite.scenario_of(scene.seed),
+        "family": "crashed",
+        "ended": "crashed",
+        "why": why,
+        "steps": 0,
+        "seconds": 0.0,
+        "scores": worst_score(),
+    }
