@@ -1,0 +1,162 @@
+"""Drawn frames in, losses out: cross-entropy on the demonstration's reason and act, and free auxiliary terms.
+
+Act tokens are ordered bins, so their targets are spread over the neighbouring bins: being one bin off costs
+little, and every example also teaches its neighbours. Auxiliary terms read what the recording gives for free:
+the path the expert was on, the speed it wanted one second ahead, and the intent behind the sentence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from drivebyword.core.records import INTENTS, PLAN_DISTANCES
+from drivebyword.model.policy import Policy, PolicyConfig
+from drivebyword.tokens.stream import Batch
+from drivebyword.train.table import Draw, FrameTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """Weights of the terms."""
+
+    reason: float = 0.4
+    first_step: float = 1.0
+    """Weight of the triple that is executed; the rest of the chunk weighs `later_steps`."""
+    later_steps: float = 0.35
+    steering: float = 1.5
+    """A steering token against a pedal token."""
+    spread: float = 0.7
+    """Standard deviation, in bins, of the targets of act tokens."""
+    plan: float = 0.5
+    speed: float = 0.3
+    intent: float = 0.1
+    null_wordings: float = 0.25
+    """Share of frames without a standing wish that are shown chatter instead of `follow the road`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What a batch should answer."""
+
+    plan: Float[Tensor, "B T P 2"]
+    speed: Float[Tensor, "B T"]
+    intent: Int[Tensor, " B"]
+    trained: Bool[Tensor, "B T"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wordings:
+    """The reader's states of every training sentence, grouped by intent."""
+
+    states: Float[Tensor, "W L D"]
+    mask: Bool[Tensor, "W L"]
+    of_intent: dict[int, Int[np.ndarray, " n"]]
+
+
+class Teacher:
+    """Makes batches and their losses."""
+
+    def __init__(
+        self, config: LossConfig, policy: PolicyConfig, device: torch.device, wordings: Wordings | None = None
+    ) -> None:
+        self.config, self.grammar, self.device = config, policy.grammar, device
+        self.wordings = wordings or read_wordings(policy)
+        self.soft = _soft_targets(policy, config.spread).to(device)
+        self.weights = _position_weights(policy, config).to(device)
+        self.path_scale = torch.tensor([1.0 / (1.0 + 0.2 * d) for d in PLAN_DISTANCES], device=device)
+
+    def batch(self, table: FrameTable, draw: Draw) -> tuple[Batch, Targets]:
+        """Gather drawn frames and give each window one wording of its sentence's meaning."""
+        index = draw.index
+        intent = table.intent[index[:, -1]]
+        words = torch.from_numpy(self._words(intent, draw.wording))
+        frames = index.shape[1]
+        pick = {name: torch.from_numpy(images[index]) for name, images in table.cameras.items()}
+        batch = Batch(
+            cameras=pick,
+            lidar=torch.from_numpy(table.lidar[index].astype(np.float32)),
+            radar=torch.from_numpy(table.radar[index]),
+            radar_valid=torch.from_numpy(table.radar_valid[index]),
+            ego=torch.from_numpy(table.ego[index]),
+            present=torch.from_numpy(np.repeat(draw.present[:, None], frames, axis=1)),
+            words=self.wordings.states[words],
+            word_mask=self.wordings.mask[words],
+            tokens=torch.from_numpy(self.grammar.encode(table.reason[index], table.act[index])),
+            history_valid=torch.from_numpy(draw.history),
+        )
+        targets = Targets(
+            plan=torch.from_numpy(table.plan[index]).to(self.device),
+            speed=torch.from_numpy(table.speed[index]).to(self.device),
+            intent=torch.from_numpy(intent).to(self.device),
+            trained=torch.from_numpy(draw.trained).to(self.device),
+        )
+        return batch.to(self.device), targets
+
+    def _words(self, intent: Int[np.ndarray, " B"], wording: Float[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
+        """Pick a training sentence for each intent."""
+        follow, null = INTENTS.index("follow"), INTENTS.index("null")
+        share = self.config.null_wordings
+        rows = []
+        for meaning, draw in zip(intent, wording, strict=True):
+            if meaning == follow and draw < share:
+                meaning, draw = null, draw / share
+            rows_of = self.wordings.of_intent[int(meaning)]
+            rows.append(rows_of[int(draw * len(rows_of)) % len(rows_of)])
+        return np.array(rows)
+
+    def losses(self, policy: Policy, pair: tuple[Batch, Targets]) -> dict[str, Tensor]:
+        """Return `loss` and its parts."""
+        batch, target = pair
+        answer = policy(batch)
+        trained = target.trained.float()
+        count = trained.sum().clamp(min=1.0)
+        known = batch.tokens >= 0
+        wanted = self.soft[batch.tokens.clamp(min=0)]
+        each = -(wanted * answer.logits.float().log_softmax(-1).clamp(min=-50.0)).sum(-1)
+        each = each * known * trained[..., None]
+        reason = each[..., :3].sum() / count
+        act = (each[..., 3:] * self.weights).sum() / count / self.weights.sum()
+        gap = (answer.plan.float() - target.plan).abs().sum(-1) * self.path_scale
+        plan = (gap.mean(-1) * trained).sum() / count
+        speed = (functional.smooth_l1_loss(answer.speed.float(), target.speed, reduction="none") * trained).sum() / count
+        intent = functional.cross_entropy(answer.intent.float(), target.intent)
+        c = self.config
+        loss = 3.0 * act + c.reason * reason / 3.0 + c.plan * plan + c.speed * speed + c.intent * intent
+        return {"loss": loss, "act": act, "reason": reason / 3.0, "plan": plan, "speed": speed, "intent": intent}
+
+
+def read_wordings(policy: PolicyConfig) -> Wordings:
+    """Read every training sentence once with the policy's language model."""
+    from drivebyword.model.reader import Reader
+    from drivebyword.tokens.grammar import all_wordings
+
+    pairs = all_wordings("train")
+    states, mask = Reader.pretrained().encode_all([sentence for sentence, _ in pairs])
+    meanings = np.array([INTENTS.index(intent) for _, intent in pairs])
+    of_intent = {i: np.flatnonzero(meanings == i) for i in range(len(INTENTS))}
+    return Wordings(states=states, mask=mask, of_intent=of_intent)
+
+
+def _soft_targets(policy: PolicyConfig, spread: float) -> Float[Tensor, "V V"]:
+    """Return the target distribution of each token: itself, or for act tokens a bell over its kind's bins."""
+    grammar = policy.grammar
+    size = grammar.vocabulary
+    soft = torch.eye(size)
+    for kind in range(3, 6):
+        low, high = grammar.starts[kind], grammar.starts[kind + 1]
+        bins = torch.arange(high - low).float()
+        bell = torch.exp(-0.5 * ((bins[:, None] - bins[None]) / spread) ** 2)
+        soft[low:high, low:high] = bell / bell.sum(1, keepdim=True)
+    return soft
+
+
+def _position_weights(policy: PolicyConfig, config: LossConfig) -> Float[Tensor, " n"]:
+    """Return the weight of each act token."""
+    steps = [config.first_step] + [config.later_steps] * (policy.grammar.future_steps - 1)
+    return torch.tensor([w * kind for w in steps for kind in (config.steering, 1.0, 1.0)])

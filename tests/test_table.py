@@ -1,0 +1,84 @@
+"""Sampling for training: reproducible batches, windows that stay inside an episode and under one sentence."""
+
+import numpy as np
+import pytest
+
+from drivebyword.train.table import FrameTable, Sampler, SamplingConfig, join
+
+
+def make_table(episodes: int = 3, length: int = 40) -> FrameTable:
+    rng = np.random.default_rng(0)
+    count = episodes * length
+    within = np.tile(np.arange(length), episodes)
+    episode = np.repeat(np.arange(episodes), length)
+    return FrameTable(
+        cameras={"wide": rng.integers(0, 255, (count, 4, 6, 3), dtype=np.uint8)},
+        lidar=rng.random((count, 2, 4, 2)).astype(np.float16),
+        radar=rng.random((count, 3, 4), dtype=np.float32),
+        radar_valid=rng.random((count, 3)) < 0.5,
+        ego=rng.random((count, 7), dtype=np.float32),
+        act=rng.random((count, 4, 3), dtype=np.float32),
+        reason=rng.integers(0, 5, (count, 3)),
+        plan=rng.random((count, 8, 2), dtype=np.float32),
+        speed=rng.random(count, dtype=np.float32),
+        intent=rng.integers(0, 15, count),
+        episode=episode,
+        sentence=episode * 64 + (within >= 20),
+        first=episode * length,
+        weight=(1.0 + within).astype(np.float32),
+    )
+
+
+SENSORS = ("wide", "tele", "lidar", "radar")
+
+
+def test_the_same_seed_and_step_draw_the_same_batch_and_others_do_not():
+    sampler = Sampler(make_table(), SamplingConfig(), SENSORS, seed=3)
+    one, again, other = sampler.draw(5, 16, 3, 5), sampler.draw(5, 16, 3, 5), sampler.draw(6, 16, 3, 5)
+    assert np.array_equal(one.index, again.index) and np.array_equal(one.present, again.present)
+    assert np.array_equal(one.wording, again.wording)
+    assert not np.array_equal(one.index, other.index)
+
+
+def test_windows_never_leave_their_episode_and_train_only_under_one_sentence():
+    table = make_table()
+    sampler = Sampler(table, SamplingConfig(), SENSORS, seed=1)
+    draw = sampler.draw(0, 256, 4, 5)
+    last = draw.index[:, -1:]
+    assert (table.episode[draw.index] == table.episode[last]).all()
+    trained_sentence = np.where(draw.trained, table.sentence[draw.index], table.sentence[last])
+    assert (trained_sentence == table.sentence[last]).all()
+    assert draw.trained[:, -1].all() and draw.history[:, -1].all()
+    spacing = np.diff(draw.index, axis=1)
+    assert ((spacing == 5) | ~draw.trained[:, :-1]).all()
+
+
+def test_frames_are_drawn_in_proportion_to_their_weight():
+    table = make_table(1, 40)
+    sampler = Sampler(table, SamplingConfig(), SENSORS, seed=2)
+    drawn = np.bincount(np.concatenate([sampler.draw(s, 500, 1, 5).index[:, -1] for s in range(40)]), minlength=40)
+    expected = table.weight / table.weight.sum() * drawn.sum()
+    assert np.abs(drawn - expected).max() < 6 * np.sqrt(expected.max())
+
+
+def test_a_sensor_is_sometimes_missing_and_never_are_all():
+    sampler = Sampler(make_table(), SamplingConfig(drop_sensor=0.5), SENSORS, seed=2)
+    present = np.concatenate([sampler.draw(s, 64, 1, 5).present for s in range(10)])
+    assert present.any(1).all()
+    assert (present.mean(0)[1:] < 0.6).all() and (present.mean(0)[1:] > 0.35).all()
+
+
+def test_joined_tables_keep_episodes_and_sentences_apart():
+    table = make_table()
+    both = join([table, table])
+    assert len(both) == 2 * len(table)
+    assert both.first[len(table)] == len(table)
+    assert len(np.unique(both.episode)) == 6 and len(np.unique(both.sentence)) == 12
+
+
+@pytest.mark.parametrize("history", [0.0, 1.0])
+def test_hiding_history_hides_every_past_frame_and_never_the_present(history: float):
+    sampler = Sampler(make_table(), SamplingConfig(drop_history=history), SENSORS, seed=2)
+    draw = sampler.draw(0, 64, 3, 2)
+    assert draw.history[:, -1].all()
+    assert draw.history[:, :-1].any() == (history == 0.0)
