@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from drivebyword.model.layers import Attention, KeyValue, MixtureOfExperts, RMSNorm, SwiGLU, rotary
+from drivebyword.model.layers import Attention, KeyValue, MixtureOfExperts, RMSNorm, SwiGLU, as_bias, rotary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "B L D"],
         rope: Float[Tensor, "two L K"],
-        mask: Bool[Tensor, "#B Q S"],
+        bias: Float[Tensor, "#B Q S"],
         ages: Int[Tensor, "Q S"] | None,
         past: KeyValue | None,
         rows: Int[Tensor, " Q"] | None,
@@ -73,7 +74,7 @@ class Block(nn.Module):
             queries, query_rope = normed, rope
         else:
             x, queries, query_rope = x[:, rows], normed[:, rows], rope[:, rows]
-        attended, own = self.attention(normed, queries, rope, query_rope, mask, ages, past)
+        attended, own = self.attention(normed, queries, rope, query_rope, bias, ages, past)
         x = x + attended
         return x + self.feed(self.norm_feed(x)), own
 
@@ -108,10 +109,11 @@ class Decoder(nn.Module):
             rows: If given, only these tokens are wanted: the last block computes no others.
         """
         rope = rotary(positions, self.config.head_width, self.config.theta)
+        bias = as_bias(mask, torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype)
         cache: list[KeyValue] = []
         for index, block in enumerate(self.blocks):
             wanted = rows if index == len(self.blocks) - 1 else None
-            seen = mask if wanted is None else mask[:, wanted]
+            seen = bias if wanted is None else bias[:, wanted]
             aged = ages if wanted is None or ages is None else ages[wanted]
             x, own = block(x, rope, seen, aged, None if past is None else past[index], wanted)
             cache.append(own)
@@ -122,6 +124,7 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         """Return the states after `layer` blocks, not normalised: what a reader takes from the middle."""
         rope = rotary(positions, self.config.head_width, self.config.theta)
+        bias = as_bias(mask, x.dtype)
         for block in self.blocks[:layer]:
-            x, _ = block(x, rope, mask, None, None, None)
+            x, _ = block(x, rope, bias, None, None, None)
         return x

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+HIDDEN = -1e4
+"""Added to the score of what may not be seen; finite, so that a row that sees nothing stays finite too."""
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values, each [B, kv heads, L, K]."""
 
@@ -45,6 +47,31 @@ def rotate(x: Float[Tensor, "B N L K"], rope: Float[Tensor, "two L K"]) -> Float
     return x * cos + turned * sin
 
 
+def attend(
+    q: Float[Tensor, "B N Q K"],
+    k: Float[Tensor, "B N S K"],
+    v: Float[Tensor, "B N S K"],
+    bias: Float[Tensor, "#B #N #Q S"],
+) -> Float[Tensor, "B Q width"]:
+    """Return softmax(q k' / sqrt(K) + bias) v with heads joined.
+
+    Two batched products and a softmax: on CPUs in bfloat16 the backward pass of PyTorch's fused attention takes
+    five to seven times as long as this (measured at 76 to 220 tokens), and it gives a bias no gradient.
+    """
+    batch, heads, length, width = q.shape
+    with torch.autocast(q.device.type, enabled=False):
+        spread = bias.to(q.dtype).expand(batch, heads, length, -1).flatten(0, 1)
+        k, v = k.to(q.dtype).flatten(0, 1), v.to(q.dtype).flatten(0, 1)
+        scores = torch.baddbmm(spread, q.flatten(0, 1), k.transpose(1, 2), alpha=width**-0.5)
+        y = torch.bmm(scores.softmax(-1), v)
+    return y.unflatten(0, (batch, heads)).transpose(1, 2).flatten(2)
+
+
+def as_bias(mask: Bool[Tensor, "*B"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*B"]:
+    """Return 0 where a token may look, and elsewhere a number so low that the softmax is exactly 0."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, HIDDEN)
+
+
 class Attention(nn.Module):
     """Grouped-query attention with rotary positions and, on request, a bias per head and frame age."""
 
@@ -63,7 +90,7 @@ class Attention(nn.Module):
         queries: Float[Tensor, "B Q D"],
         rope: Float[Tensor, "two L K"],
         query_rope: Float[Tensor, "two Q K"],
-        mask: Bool[Tensor, "#B Q S"],
+        bias: Float[Tensor, "#B Q S"],
         ages: Int[Tensor, "Q S"] | None,
         past: KeyValue | None,
     ) -> tuple[Float[Tensor, "B Q D"], KeyValue]:
@@ -74,7 +101,7 @@ class Attention(nn.Module):
             queries: The rows of x that ask (x itself, or fewer in the last layer).
             rope: Positions of x.
             query_rope: Positions of the queries.
-            mask: True where a query may look, over past and new tokens.
+            bias: From `as_bias`, over past and new tokens.
             ages: Age of each key's frame; None where all are 0.
             past: Keys and values of earlier tokens.
         """
@@ -85,12 +112,10 @@ class Attention(nn.Module):
         group = self.heads // self.kv_heads
         if group > 1:
             k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        bias: Tensor = mask[:, None]
+        spread = bias[:, None]
         if ages is not None and self.age_bias is not None:
-            table = F.pad(self.age_bias, (1, 0))[:, ages].to(q.dtype)  # N Q S
-            bias = torch.where(mask[:, None], table[None], float("-inf"))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.out(y.transpose(1, 2).flatten(2)), own
+            spread = spread + F.pad(self.age_bias, (1, 0))[:, ages].to(bias.dtype)
+        return self.out(attend(q, k, v, spread)), own
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         return x.unflatten(-1, (heads, self.head_width)).transpose(1, 2)
@@ -165,11 +190,10 @@ class EncoderBlock(nn.Module):
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
 
-    def forward(self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L L"] | None = None) -> Float[Tensor, "B L D"]:
-        """Return the refined tokens; `mask` is True where a token may look."""
+    def forward(self, x: Float[Tensor, "B L D"], bias: Float[Tensor, "#B #L L"]) -> Float[Tensor, "B L D"]:
+        """Return the refined tokens; `bias` is from `as_bias`."""
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None])
-        x = x + self.out(y.transpose(1, 2).flatten(2))
+        x = x + self.out(attend(q, k, v, bias[:, None]))
         return x + self.down(F.gelu(self.up(self.norm_feed(x)), approximate="tanh"))
 
 
@@ -188,8 +212,7 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "B Q D"]:
         """Return what each token of x reads from the source; masked source tokens are not read."""
         q, k, v = self._project(x, source)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
-        return self.out(y.transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v, as_bias(mask[:, None, None])))
 
     def map(
         self, x: Float[Tensor, "B Q D"], source: Float[Tensor, "B S Ds"], mask: Bool[Tensor, "B S"]

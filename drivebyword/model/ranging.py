@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.core.records import LidarConfig, RadarConfig
-from drivebyword.model.layers import CrossAttention, EncoderBlock
+from drivebyword.model.layers import CrossAttention, EncoderBlock, as_bias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ class LidarEncoder(nn.Module):
         hit = (distance > 0).float()
         x = torch.stack([near * hit, intensity, hit], dim=-1)  # B beams columns 3
         x = x.unflatten(2, (self.tokens, -1)).permute(0, 2, 1, 3, 4).flatten(2)
-        return self.block(self.mix(F.gelu(self.enter(x), approximate="tanh")) + self.place)
+        x = self.mix(F.gelu(self.enter(x), approximate="tanh")) + self.place
+        return self.block(x, x.new_zeros(1, 1, self.tokens))
 
 
 class RadarEncoder(nn.Module):
@@ -104,7 +105,7 @@ class RadarEncoder(nn.Module):
         x = self.mix(F.gelu(self.enter(x), approximate="tanh"))
         x = torch.cat([x, self.nothing.expand(len(x), -1, -1).to(x.dtype)], dim=1)
         seen = F.pad(valid, (0, 1), value=True)
-        x = self.block(x, seen[:, None, :].expand(-1, x.shape[1], -1))
+        x = self.block(x, as_bias(seen[:, None, :]))
         return self.query + self.gather(self.query.expand(len(x), -1, -1), x, seen)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.core.records import CameraConfig
-from drivebyword.model.layers import EncoderBlock
+from drivebyword.model.layers import EncoderBlock, as_bias
 
 FINE = 4
 PATCH = 16
@@ -52,8 +52,9 @@ class Vision(nn.Module):
         x = self.patch(F.gelu(self.fine(torch.cat(fine, dim=1)), approximate="tanh").flatten(2)) + self.place
         token_present = present[:, self.camera_of]
         mask = token_present[:, None, :] | (self.camera_of[:, None] == self.camera_of[None, :])
+        bias = as_bias(mask)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, bias)
         return x
 
     def _fine(self, image: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B L fine pixels"]:
