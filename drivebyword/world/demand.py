@@ -17,6 +17,8 @@ from drivebyword.core.records import AgentKind
 from drivebyword.world.roads import RoadMap
 
 EGO = "ego"
+MIN_GAP = 2.5
+"""Metres the ego keeps to who stands ahead, in SUMO's plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +169,8 @@ def _ego_type(car: CarConfig) -> str:
     """Return the ego's type: SUMO plans for it with a calm driver's limits."""
     return (
         f'<vType id="ego" vClass="passenger" length="{car.length}" width="{car.width}" height="{car.height}" '
-        'accel="2.0" decel="3.5" emergencyDecel="8.0" sigma="0" speedFactor="1" speedDev="0" minGap="2.5" tau="1.2" '
-        'lcKeepRight="0"/>'
+        f'accel="2.0" decel="3.5" emergencyDecel="8.0" sigma="0" speedFactor="1" speedDev="0" '
+        f'minGap="{MIN_GAP}" tau="1.2" lcKeepRight="0"/>'
     )
 
 

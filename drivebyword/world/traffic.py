@@ -20,7 +20,7 @@ from jaxtyping import Float, Float32, Int
 
 from drivebyword.core.kinematics import CarConfig, CarState
 from drivebyword.core.records import SignalState
-from drivebyword.world.demand import EGO, Demand, Population, Spawn, Streets, write_demand
+from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, Streets, write_demand
 from drivebyword.world.roads import RoadMap
 
 SENSE_RADIUS = 110.0
@@ -109,6 +109,8 @@ class Traffic:
         self._sumo: Any = None
         self._streets: tuple[str, Streets] | None = None
         self._planned: float | None = None
+        self._plan: SpeedPlan | None = None
+        self._ahead: tuple[Any, Any] | None = None
         self._now = CarState(x=0.0, y=0.0, yaw=0.0)
         self.population: Population
         self.time_s = 0.0
@@ -135,7 +137,7 @@ class Traffic:
             raise RuntimeError(f"SUMO could not put the ego on lane {spawn.lane} at {spawn.position:.1f} m")
         vehicle = self._sumo.vehicle
         vehicle.setLaneChangeMode(EGO, 0)
-        self._planned = None
+        self._planned = self._plan = self._ahead = None
         for _ in range(round(warm_up_s / self.dt)):
             self.step(self._now)
         self.time_s = 0.0
@@ -212,6 +214,16 @@ class Traffic:
         angle = (90.0 - state.yaw / _RADIANS) % 360.0
         self._sumo.vehicle.moveToXY(EGO, "", -1, x, y, angle, keep_route)
 
+    def ahead(self) -> tuple[float, SignalState | None]:
+        """Return the gap to who is ahead on the ego's way (inf: nobody) and the next signal's colour."""
+        if self._ahead is None:
+            vehicle = self._sumo.vehicle
+            found, signals = vehicle.getLeader(EGO, 100.0), vehicle.getNextTLS(EGO)
+            self._ahead = found if found is not None and found[0] else None, signals[0] if signals else None
+        leader, signal = self._ahead
+        gap = math.inf if leader is None else float(leader[1]) + MIN_GAP
+        return gap, None if signal is None else SignalState(int(_SIGNALS[ord(signal[3])]))
+
     def planned_speed(self) -> float:
         """Run the step's first half and return the speed SUMO wants for the ego. Call after reading agents."""
         if self._planned is None:
@@ -224,39 +236,48 @@ class Traffic:
 
     def speed_plan(self) -> SpeedPlan:
         """Return SUMO's plan and what stands behind it. Call after reading agents, before `step`."""
-        self._check_owner()
-        vehicle, leader, signal = self._sumo.vehicle, None, None
-        first = self._planned is None
-        if not first:
-            raise RuntimeError("the speed plan can be read once a step")
-        ahead = vehicle.getLeader(EGO, 100.0)
-        if ahead is not None and ahead[0]:
-            leader = self._leader(*ahead)
-        for _, index, distance, letter in vehicle.getNextTLS(EGO)[:1]:
-            del index
-            signal = SignalAhead(state=SignalState(int(_SIGNALS[ord(letter)])), distance=float(distance))
-        foes = tuple(
+        if self._plan is None:
+            leader = signal = None
+            foes: tuple[Foe, ...] = ()
+            if self._planned is None:
+                self._check_owner()
+                self.ahead()
+                leader, signal, foes = self._leader(), self._signal(), self._foes()
+            speed = self.planned_speed()
+            accel = (speed - self._now.speed) / self.dt
+            self._plan = SpeedPlan(speed=speed, accel=accel, leader=leader, signal=signal, foes=foes)
+        return self._plan
+
+    def _signal(self) -> SignalAhead | None:
+        found = self._ahead[1] if self._ahead is not None else None
+        if found is None:
+            return None
+        return SignalAhead(state=SignalState(int(_SIGNALS[ord(found[3])])), distance=float(found[2]))
+
+    def _foes(self) -> tuple[Foe, ...]:
+        return tuple(
             Foe(key=self._key(name), distance=float(distance), foe_distance=float(foe_distance))
-            for name, distance, foe_distance, _, _, _, _, must_yield, _ in vehicle.getJunctionFoes(EGO, 40.0)
+            for name, distance, foe_distance, _, _, _, _, must_yield, _ in self._sumo.vehicle.getJunctionFoes(EGO, 40.0)
             if must_yield
         )
-        speed = self.planned_speed()
-        accel = (speed - self._now.speed) / self.dt
-        return SpeedPlan(speed=speed, accel=accel, leader=leader, signal=signal, foes=foes)
 
     def _key(self, name: str) -> int:
         rows = self.population.vehicle_rows if name in self.population.vehicle_rows else self.population.person_rows
         return int(self.population.key[rows[name]]) if name in rows else -1
 
-    def _leader(self, name: str, gap: float) -> Leader:
+    def _leader(self) -> Leader | None:
+        found = self._ahead[0] if self._ahead is not None else None
+        if found is None:
+            return None
+        name, gap = found
         domain = self._sumo.vehicle if name in self.population.vehicle_rows else self._sumo.person
         speed = float(domain.getSpeed(name)) if self._key(name) >= 0 else 0.0
-        return Leader(gap=float(gap) + self._sumo.vehicle.getMinGap(EGO), speed=speed, key=self._key(name))
+        return Leader(gap=float(gap) + MIN_GAP, speed=speed, key=self._key(name))
 
     def step(self, state: CarState) -> None:
         """End the step with the ego at `state`."""
         self.planned_speed()
-        self._planned = None
+        self._planned = self._plan = self._ahead = None
         self.place(state)
         self._sumo.simulationStep()
         self._now = state
@@ -265,7 +286,7 @@ class Traffic:
 
     def set_route(self, edges: list[str]) -> None:
         """Tell SUMO the ego's way from its current edge on (inside a junction: from the edge before it)."""
-        vehicle = self._sumo.vehicle
+        vehicle, self._ahead = self._sumo.vehicle, None
         try:
             vehicle.setRoute(EGO, edges)
         except self._sumo.TraCIException:

@@ -1,0 +1,463 @@
+"""The world as a gymnasium environment: actuation in, what the sensors saw out; ground truth only in `info`.
+
+One step is one decision (0.2 s): SUMO plans and moves everybody, the ego's own dynamics move the ego, the
+sensors look, the mission and the referee judge. The same seed gives the same bytes on every process.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Float, Float32
+
+from drivebyword.core.kinematics import CarConfig, CarState, advance
+from drivebyword.core.records import Event, Observation, RigConfig, Snapshot, Weather
+from drivebyword.core.seeds import split_of
+from drivebyword.world import events
+from drivebyword.world.demand import Demand, Spawn
+from drivebyword.world.graph import RoadGraph
+from drivebyword.world.judging import Moment
+from drivebyword.world.mission import Mission
+from drivebyword.world.roads import RoadMap, build_town, sample_town
+from drivebyword.world.scenario import Scenario, Scene, find_scenario, place_ego, place_for
+from drivebyword.world.traffic import Traffic
+
+if TYPE_CHECKING:
+    from drivebyword.world.expert import Expert, ExpertDecision
+    from drivebyword.world.sensors import SensorFrame, Sensors
+
+DT = 0.2
+OPTIONS = ("scenario", "instruction", "weather", "wording", "until_s")
+TOWNS_KEPT = 6
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """A town, ready to drive in."""
+
+    road_map: RoadMap
+    graph: RoadGraph
+    expert: Expert | None
+    sensors: Sensors | None
+    solids: Float[np.ndarray, "K 5"]
+
+
+class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
+    """A car, its sensors and a passenger in a SUMO town. One environment a process."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 - gymnasium's name
+
+    def __init__(
+        self,
+        rig: RigConfig | None = None,
+        render_sensors: bool = True,
+        car: CarConfig | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        from drivebyword.world.rigs import tiny
+
+        self.rig, self.car, self.dt = rig or tiny(), car or CarConfig(), DT
+        self.render_sensors, self.render_mode = render_sensors, render_mode
+        self.traffic = Traffic(self.car, self.dt)
+        self.observation_space = self._observation_space()
+        self.action_space = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
+        self._places: OrderedDict[str, Place] = OrderedDict()
+        self._place: Place
+        self._snapshot: Snapshot
+        self.mission: Mission
+        self.weather = Weather()
+        self.scene: Scene
+        self._over = True
+
+    @property
+    def road_map(self) -> RoadMap:
+        """Return the roads of the present town."""
+        return self._place.road_map
+
+    @property
+    def graph(self) -> RoadGraph:
+        """Return the present town, indexed."""
+        return self._place.graph
+
+    # ------------------------------------------------------------------ gymnasium
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start a scene.
+
+        Args:
+            seed: Scene seed; its split (training, validation, test) decides the pool of towns. None draws a
+                training seed.
+            options: `scenario` (name or Scenario), `weather` (Weather), `wording` (`train` or `test`: which
+                sentences the passenger knows), `instruction` (a sentence, or (sentence, intent): typed at once
+                instead of the scenario's script), `until_s` (do not arrive before this time).
+        """
+        super().reset(seed=seed)
+        seed = int(self.np_random.integers(1_000_000)) if seed is None else int(seed)
+        options = dict(options or {})
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise ValueError(f"unknown option {unknown[0]!r}: use {', '.join(OPTIONS)}")
+        scenario = options.get("scenario") or "town"
+        scenario = scenario if isinstance(scenario, Scenario) else find_scenario(scenario)
+        self.scene = scenario.sample(seed)
+        self.weather = options.get("weather") or self.scene.weather
+        typed = _typed(options.get("instruction"))
+        spawn = self._settle(typed)
+        self._start(spawn, [] if typed else list(self.scene.script), _wording(options.get("wording") or "train"))
+        self.mission.until_s = float(options.get("until_s") or 0.0)
+        if typed:
+            self.say(*typed)
+        self._refresh(Event.NONE)
+        return self._observed_dict(), self._info
+
+    def step(self, action: Float[np.ndarray, " 3"]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Hold an actuation (steering, throttle, brake) for one decision period."""
+        if self._over:
+            raise RuntimeError("the scene is over: call reset() first")
+        action = np.asarray(action, np.float64)
+        if action.shape != (3,) or not np.isfinite(action).all():
+            raise ValueError(f"the action must be three finite numbers (steering, throttle, brake), got {action}")
+        action = np.clip(action, (-1, 0, 0), 1)
+        before, match, red = self._state, self._match, self._red_ahead()
+        planned = self.traffic.planned_speed()
+        self._state = advance(before, action, self.dt, self.car)
+        self.traffic.step(self._state)
+        self._step += 1
+        self._read()
+        happened = self._referee.judge(
+            before, self._state, match, self._match, self._snapshot.agents, self._snapshot.agent_kind, red
+        )
+        happened |= self._advance_mission(planned)
+        self._measure(before)
+        self._end(happened)
+        self._refresh(self._happened)
+        terminated = self._ended in ("arrived", "collision", "offroad")
+        return self._observed_dict(), 0.0, terminated, self._ended == "timeout", self._info
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Return a 640x360 picture for people, when made with render_mode rgb_array."""
+        if self.render_mode is None or self._place.sensors is None:
+            return None
+        return self._place.sensors.view(self._snapshot, self.weather)
+
+    # ------------------------------------------------------------------ what a driving loop reads
+
+    def observation(self) -> Observation:
+        """Return what the policy may see now."""
+        return self._observation
+
+    def snapshot(self) -> Snapshot:
+        """Return ground truth now."""
+        return self._snapshot
+
+    def pose(self) -> Float[np.ndarray, " 3"]:
+        """Return the rear axle's x, y, yaw in the map frame."""
+        return np.array([self._state.x, self._state.y, self._state.yaw])
+
+    def motion(self) -> Float32[np.ndarray, " 5"]:
+        """Return speed, yaw rate, longitudinal and lateral acceleration, steering."""
+        s = self._state
+        return np.array([s.speed, s.yaw_rate, self._accel, s.speed * s.yaw_rate, self._steering()], np.float32)
+
+    def expert(self) -> ExpertDecision:
+        """Return what the expert would do now, whoever drives."""
+        if self._expert_decision is None:
+            if self._place.expert is None:
+                raise RuntimeError("no expert in this environment")
+            plan = self.traffic.speed_plan()
+            self._expert_decision = self._place.expert.decide(self._snapshot, self._state, self.mission, plan)
+        return self._expert_decision
+
+    def view(self, width: int = 640, height: int = 360) -> np.ndarray:
+        """Return a picture for people."""
+        if self._place.sensors is None:
+            raise ValueError("this environment renders no sensors: make it with render_sensors=True")
+        return self._place.sensors.view(self._snapshot, self.weather, width, height)
+
+    def say(self, sentence: str, intent: str | None = None) -> None:
+        """Type a sentence now; its meaning is for judging alone (None: nobody knows)."""
+        self.mission.say(sentence, intent, self._moment(self._state.speed))
+        self._new_sentence()
+        self._apply_route()
+        self._expert_decision = None
+        if getattr(self, "_observation", None) is not None:
+            self._look()
+
+    # ------------------------------------------------------------------ inside
+
+    def _settle(self, typed: tuple[str, str | None] | None) -> Spawn:
+        """Choose town and start; a typed instruction may need a town that offers it."""
+        rng = np.random.default_rng([self.scene.seed, 5])
+        config = self.scene.town
+        for attempt in range(24):
+            self._place = self._town(config)
+            spawn = place_for(self.graph, typed[1], rng) if typed else place_ego(self.graph, rng)
+            if spawn is not None:
+                return spawn
+            config = sample_town(self.scene.town.seed + 7_000_000 + attempt)
+        raise ValueError(f"no town near seed {self.scene.seed} offers {typed[1] if typed else 'a start'!r}")
+
+    def _town(self, config: Any) -> Place:
+        key = repr(config)
+        if key in self._places:
+            self._places.move_to_end(key)
+            return self._places[key]
+        road_map = build_town(config)
+        graph = RoadGraph(road_map)
+        from drivebyword.world.expert import Expert
+        from drivebyword.world.scenery import build_scenery
+
+        scenery = build_scenery(road_map)
+        sensors = None
+        if self.render_sensors:
+            from drivebyword.world.ground import Ground
+            from drivebyword.world.sensors import Sensors
+
+            sensors = Sensors(self.rig, road_map, Ground.build(road_map, scenery), scenery)
+        place = Place(
+            road_map=road_map,
+            graph=graph,
+            expert=Expert(road_map, graph, self.car, self.dt),
+            sensors=sensors,
+            solids=np.asarray(scenery.solid_boxes(), np.float64).reshape(-1, 5),
+        )
+        self._places[key] = place
+        while len(self._places) > TOWNS_KEPT:
+            self._places.popitem(last=False)
+        return place
+
+    def _start(self, spawn: Spawn, script: list[str], wording: Any) -> None:
+        seed, lane = self.scene.seed, self.road_map.lanes[spawn.lane]
+        middle = lane.line.mean(axis=0)
+        demand = Demand(
+            vehicles=self.scene.vehicles, people=self.scene.people, around=(float(middle[0]), float(middle[1]))
+        )
+        self._state = self.traffic.reset(self.road_map, demand, spawn, seed % (2**31))
+        rng = np.random.default_rng([seed, 7])
+        self.mission = Mission(self.graph, self.car, list(spawn.route), script, rng, wording, self.dt)
+        self._sensor_rng = np.random.default_rng([seed, 19])
+        self._ego_rng = np.random.default_rng([seed, 29])
+        self._referee = events.Referee(self.graph, self.car, self._place.solids, self.dt)
+        self._step, self._ended, self._over, self._accel = 0, None, False, 0.0
+        self._happened = Event.NONE
+        self._standing_s, self._observation = 0.0, None  # type: ignore[assignment]
+        self._speed_factor = 0.0
+        self._new_sentence()
+        self._read()
+        if not script or rng.random() < 0.4:
+            pass  # from a standstill
+        else:
+            self._state.speed = self._safe_start(rng)
+        self._apply_route()
+        if self._place.expert is not None:
+            self._place.expert.reset(seed)
+
+    def _safe_start(self, rng: np.random.Generator) -> float:
+        """Draw a speed to start with from which the car can still stop behind who is ahead, and at the junction."""
+        gap, _ = self.traffic.ahead()
+        room = max(0.0, min(gap - 8.0, self._ahead() - 6.0))
+        limit = self.road_map.lanes[self._match.lane].speed_limit if self._match is not None else 8.0
+        return float(min(rng.uniform(2.0, 0.8 * limit), math.sqrt(2 * 1.5 * room)))
+
+    def _read(self) -> None:
+        """Read everybody's state after a step."""
+        signals = self.traffic.signals()
+        near, s = self.traffic.agents(), self._state
+        self._match = self.graph.lane_at(s.x, s.y, s.yaw)
+        self._snapshot = Snapshot(
+            time_s=self._step * self.dt,
+            ego=np.array([s.x, s.y, s.yaw, s.speed, s.yaw_rate, self._steering()]),
+            agents=near.agents,
+            agent_kind=near.kind,
+            agent_lights=near.lights,
+            agent_key=near.key,
+            signals=signals,
+        )
+        self._expert_decision: ExpertDecision | None = None
+
+    def _steering(self) -> float:
+        return self._state.steer / self.car.steer_max
+
+    def _ahead(self) -> float:
+        """Return metres from the front bumper to the end of the edge."""
+        match = self._match
+        if match is None or match.internal or match.wrong_way:
+            return 0.0
+        return max(0.0, self.graph.remaining(match.lane, match.s) - (self.car.length - self.car.rear_overhang))
+
+    def _moment(self, planned: float) -> Moment:
+        gap, signal = self.traffic.ahead()
+        match = self._match
+        return Moment(
+            step=self._step,
+            dt=self.dt,
+            state=self._state,
+            match=match,
+            ahead=self._ahead(),
+            limit=self.road_map.lanes[match.lane].speed_limit if match is not None else 13.9,
+            planned=planned,
+            leader_gap=gap,
+            signal=signal,
+            agents=self._snapshot.agents,
+        )
+
+    def _advance_mission(self, planned: float) -> Event:
+        index = self.mission.index
+        changed, wrong = self.mission.update(self._moment(planned))
+        if self.mission.index != index:
+            self._new_sentence()
+        if changed or self.mission.speed_factor != self._speed_factor:
+            self._apply_route()
+        return Event.WRONG_BRANCH if wrong else Event.NONE
+
+    def _apply_route(self) -> None:
+        self.traffic.set_route(self.mission.route)
+        if self.mission.speed_factor != self._speed_factor:
+            self._speed_factor = self.mission.speed_factor
+            self.traffic.set_speed_factor(self._speed_factor)
+
+    def _red_ahead(self) -> bool:
+        """Tell whether the link the ego is about to take shows red."""
+        match, route = self._match, self.mission.route
+        if match is None or match.internal or match.wrong_way:
+            return False
+        links = [link for link in self.graph.links_from(match.lane) if link.tls is not None]
+        if not links:
+            return False
+        lanes = self.road_map.lanes
+        taken = [k for k in links if len(route) > 1 and lanes[k.to_lane].edge == route[1]] or links
+        return all(events.is_red(int(self.traffic.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
+
+    def _new_sentence(self) -> None:
+        """Start the trip meters the ego reports: they count from the moment a sentence is typed."""
+        self._trip = np.zeros(3)
+
+    def _measure(self, before: CarState) -> None:
+        """Run the ego's own odometry: a wheel and a gyroscope with a little noise."""
+        s, noise = self._state, self._ego_rng.normal(size=2)
+        self._accel = (s.speed - before.speed) / self.dt
+        turned = (s.yaw - before.yaw + math.pi) % (2 * math.pi) - math.pi
+        driven = 0.5 * (s.speed + before.speed) * self.dt
+        self._trip[0] += driven * (1.0 + 0.01 * noise[0])
+        self._trip[1] += turned + 0.0005 * noise[1]
+        self._standing_s = self._standing_s + self.dt if s.speed < 0.1 else 0.0
+        self._trip[2] += self.dt if s.speed < 0.1 else 0.0
+
+    def _end(self, happened: Event) -> None:
+        collided = happened & (Event.COLLISION_PERSON | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC)
+        if collided:
+            self._ended = "collision"
+        elif self._referee.offroad_s > events.OFFROAD_S:
+            self._ended = "offroad"
+        elif self.mission.arrived:
+            self._ended, happened = "arrived", happened | Event.ARRIVED
+        elif self._step * self.dt >= max(self.scene.time_limit_s, self.mission.until_s + 30.0):
+            self._ended, happened = "timeout", happened | Event.TIMEOUT
+        self._over = self._ended is not None
+        self._happened = happened
+
+    def _refresh(self, happened: Event) -> None:
+        """Let the sensors look and fill `info`."""
+        self._look()
+        match, s = self._match, self._state
+        inside = match is None or match.internal
+        box = events.ego_box(s, self.car)
+        self._info = {
+            "events": int(happened),
+            "snapshot": self._snapshot,
+            "route_completion": self.mission.completion,
+            "lane_offset": math.nan if match is None or inside else match.offset,
+            "time_to_collision": events.time_to_collision(box, s.speed, self._snapshot.agents.astype(np.float64)),
+            "instruction_index": self.mission.index,
+            "ended": self._ended,
+        }
+
+    def _look(self) -> None:
+        frame: SensorFrame | None = None
+        if self._place.sensors is not None:
+            # One generator a step, so that a second look at the same step sees the same noise.
+            rng = np.random.default_rng([self.scene.seed, 19, self._step])
+            frame = self._place.sensors.observe(self._snapshot, self.weather, rng)
+        self._observation = Observation(
+            time_s=self._step * self.dt,
+            cameras=frame.cameras if frame else {},
+            lidar=frame.lidar if frame else None,
+            radar=frame.radar if frame else None,
+            radar_valid=frame.radar_valid if frame else None,
+            ego=self._ego_measured(),
+            instruction=self.mission.sentence,
+        )
+
+    def _ego_measured(self) -> Float32[np.ndarray, " 7"]:
+        s = self._state
+        noise = np.random.default_rng([self.scene.seed, 31, self._step]).normal(size=3)
+        speed = max(0.0, s.speed + 0.03 * noise[0]) if s.speed > 0.05 else 0.0
+        return np.array(
+            [
+                speed,
+                s.yaw_rate + 0.003 * noise[1],
+                self._steering(),
+                self._accel + 0.05 * noise[2],
+                *self._trip,
+            ],
+            np.float32,
+        )
+
+    # ------------------------------------------------------------------ spaces
+
+    def _observation_space(self) -> spaces.Dict:
+        parts: dict[str, spaces.Space[Any]] = {}
+        if self.render_sensors:
+            for camera in self.rig.cameras:
+                parts[f"camera_{camera.name}"] = spaces.Box(0, 255, (camera.height, camera.width, 3), np.uint8)
+            if self.rig.lidar is not None:
+                shape = (self.rig.lidar.beams, self.rig.lidar.columns, 2)
+                parts["lidar"] = spaces.Box(0.0, 200.0, shape, np.float32)
+            if self.rig.radar is not None:
+                parts["radar"] = spaces.Box(-200.0, 200.0, (self.rig.radar.detections, 4), np.float32)
+                parts["radar_valid"] = spaces.MultiBinary(self.rig.radar.detections)
+        parts["ego"] = spaces.Box(-np.inf, np.inf, (7,), np.float32)
+        parts["instruction"] = spaces.Text(max_length=512, min_length=0, charset=string.printable)
+        return spaces.Dict(parts)
+
+    def _observed_dict(self) -> dict[str, Any]:
+        seen = self._observation
+        parts: dict[str, Any] = {f"camera_{name}": image for name, image in seen.cameras.items()}
+        if seen.lidar is not None:
+            parts["lidar"] = seen.lidar
+        if seen.radar is not None and seen.radar_valid is not None:
+            parts["radar"], parts["radar_valid"] = seen.radar, seen.radar_valid.astype(np.int8)
+        return {**parts, "ego": seen.ego, "instruction": seen.instruction}
+
+
+def _typed(instruction: Any) -> tuple[str, str | None] | None:
+    """Return (sentence, intent) from what a caller gave."""
+    if instruction is None:
+        return None
+    if isinstance(instruction, str):
+        from drivebyword.tokens.grammar import parse_intent
+
+        return instruction, parse_intent(instruction)
+    sentence, intent = instruction
+    return str(sentence), intent
+
+
+def _wording(split: str) -> Any:
+    """Return how intents become sentences."""
+    from drivebyword.tokens.grammar import SPLITS, sample_wording
+
+    if split not in SPLITS:
+        raise ValueError(f"unknown wording split {split!r}: use {' or '.join(SPLITS)}")
+    return lambda intent, rng: sample_wording(intent, rng, split)
+
+
+__all__ = ["DT", "DrivingEnv", "split_of"]
