@@ -25,6 +25,9 @@ _UNWRITABLE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "something of that name is there already",
+    errno.ENOTEMPTY: "something of that name is there already",
+    errno.EISDIR: "a folder of that name is there already",
 }
 TEMPORARY_PREFIX = ".writing-"
 """Names that start so are leftovers of a killed writer: never read, free to delete."""
@@ -37,9 +40,8 @@ def one_line_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = _UNWRITABLE.get(error.errno or 0)
-        if why is None and not isinstance(error, FileExistsError):
+        if why is None:
             raise
-        why = why or "a file of that name is in the way"
         raise ValueError(f"cannot write {path}: {why}; choose another place or make room there") from error
 
 

@@ -40,6 +40,7 @@ from drivebyword.data.files import (
 )
 from drivebyword.data.schema import IMAGE_PREFIX, SCHEMA_VERSION, features_of, from_arrow, same_shapes
 from drivebyword.data.statistics import Stats, column_stats, merge_stats
+from drivebyword.data.verify import require_file, verify_files
 from drivebyword.data.video import PIXEL_FORMAT, join_videos
 
 PARTS_FOLDER = ".parts"
@@ -245,22 +246,21 @@ def load_meta(root: Path, *, statistics: bool = False) -> Meta | None:
     folder = root / "meta"
     if not folder.exists():
         return None
-    ours = read_json(_required(folder / "drivebyword.json"))
+    ours = read_json(require_file(folder / "drivebyword.json"))
     if ours.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(
             f"{folder / 'drivebyword.json'}: field schema_version is {ours.get('schema_version')}, "
             f"this program reads {SCHEMA_VERSION}"
         )
-    tasks = pq.read_table(_required(folder / "tasks.parquet")).to_pylist()
+    verify_files(root, under="meta/")
+    tasks = pq.read_table(folder / "tasks.parquet").to_pylist()
     return Meta(
         shapes=ours["shapes"],
         fps=ours["fps"],
         tasks={t["__index_level_0__"]: t["task_index"] for t in tasks},
-        episodes=_episode_rows(_required(folder / EPISODES_FILE), statistics),
-        stats=read_json(_required(folder / "stats.json")),
-        checksums={
-            k: v for k, v in read_json(_required(folder / "checksums.json")).items() if not k.startswith("meta/")
-        },
+        episodes=_episode_rows(folder / EPISODES_FILE, statistics),
+        stats=read_json(folder / "stats.json"),
+        checksums={k: v for k, v in read_json(folder / "checksums.json").items() if not k.startswith("meta/")},
         files=ours["files"],
     )
 
@@ -268,12 +268,6 @@ def load_meta(root: Path, *, statistics: bool = False) -> Meta | None:
 def _episode_rows(path: Path, statistics: bool) -> list[dict[str, Any]]:
     names = [n for n in pq.read_schema(path).names if statistics or not n.startswith("stats/")]
     return pq.read_table(path, columns=names).to_pylist()
-
-
-def _required(path: Path) -> Path:
-    if not path.exists():
-        raise ValueError(f"{path} is missing: not a data set of ours, or an incomplete copy")
-    return path
 
 
 def save_meta(root: Path, meta: Meta) -> None:

@@ -12,10 +12,25 @@ import pyarrow.parquet as pq
 from drivebyword.data.files import read_json, sha256_file
 
 
-def verify_files(root: Path, *, hashes: bool = True) -> None:
-    """Raise one line if a file of a set is missing, cut short or altered."""
-    listed = read_json(root / "meta" / "checksums.json")
+def require_file(path: Path) -> Path:
+    """Return the path if a file is there, else raise one line."""
+    if not path.exists():
+        raise ValueError(f"{path} is missing: not a data set of ours, or an incomplete copy")
+    return path
+
+
+def verify_files(root: Path, *, under: str = "", hashes: bool = True) -> None:
+    """Raise one line if a file of a set is missing, cut short or altered.
+
+    Args:
+        root: The data set's folder.
+        under: Look only at files whose names begin so, e.g. `meta/`.
+        hashes: Compare every byte by SHA-256, not just the size.
+    """
+    listed = read_json(require_file(root / "meta" / "checksums.json"))
     for name, expected in listed.items():
+        if not name.startswith(under):
+            continue
         path = root / name
         if not path.exists():
             raise ValueError(f"{path} is missing, meta/checksums.json lists it: the data set is incomplete")
