@@ -120,7 +120,7 @@ def test_a_missed_turn_says_what_was_driven_instead(hand_drive):
     import dataclasses
 
     record = dataclasses.replace(hand_drive.episode.instructions[0], outcome="missed", branch_taken="straight")
-    assert did(record) == "went straight instead"
+    assert did(record, hand_drive.episode) == "went straight instead"
 
 
 def test_reason_tokens_are_the_decision_cause_and_relation():

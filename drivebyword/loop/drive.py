@@ -23,7 +23,7 @@ from drivebyword.data.files import write_atomic, write_json
 from drivebyword.guard.guard import Guard, GuardConfig
 from drivebyword.loop.driver import Driver
 from drivebyword.loop.film import encode_webp, quality_for, shoot
-from drivebyword.loop.narration import did, event_words, outcome
+from drivebyword.loop.narration import did, event_words, outcome, spoken
 from drivebyword.loop.policies import load_policy
 from drivebyword.loop.replay import ReplayConfig, Strip, write_replay
 from drivebyword.loop.rollout import run_episode
@@ -118,7 +118,9 @@ def _check(config: DriveConfig) -> None:
 def _run(config: DriveConfig, env: DrivingEnv, driver: Driver, show: Callable[[str, bool], None]) -> Episode:
     """Drive the scene, typing the later sentences when their time comes."""
     waiting = sorted(config.then)
-    options: dict[str, Any] = {"instruction": (config.sentence, _intent(config.sentence)), "seconds": config.seconds}
+    options: dict[str, Any] = {"instruction": (config.sentence, _intent(config.sentence))}
+    if waiting:
+        options["until_s"] = waiting[-1][0] + 1.0
     if config.weather is not None:
         options["weather"] = config.weather
     _warn(config.sentence, show)
@@ -142,13 +144,14 @@ def _run(config: DriveConfig, env: DrivingEnv, driver: Driver, show: Callable[[s
         keep_sensors=True,
         keep_snapshots=True,
         watch=watch,
+        seconds=config.seconds,
         transform=_only(config.sensors) if config.sensors is not None else None,
     )
 
 
-def _intent(sentence: str) -> str:
-    """Return what the world judges a sentence by; what nobody can read means nothing."""
-    return "null" if unreadable(sentence) else parse_intent(sentence) or "null"
+def _intent(sentence: str) -> str | None:
+    """Return what the world judges a sentence by: nothing can be meant by what nobody can read."""
+    return "null" if unreadable(sentence) else parse_intent(sentence)
 
 
 def _warn(sentence: str, show: Callable[[str, bool], None]) -> None:
@@ -237,9 +240,9 @@ def _summarize(config: DriveConfig, episode: Episode, ending: str, good: bool, t
                 "intent": record.intent,
                 "outcome": record.outcome,
                 "branch_taken": record.branch_taken,
-                "came_of_it": did(record),
+                "came_of_it": did(record, episode),
             }
-            for record in episode.instructions
+            for record in spoken(episode)
         ],
         "guard": {kind.name.lower(): int((episode.verdict == kind).sum()) for kind in VerdictKind},
         "wall": {name: round(seconds, 1) for name, seconds in times.items()},

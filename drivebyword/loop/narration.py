@@ -85,12 +85,18 @@ def event_words(events: int) -> list[str]:
     return [text for flag, text in _HARM.items() if events & flag]
 
 
-def did(record: InstructionRecord) -> str:
+def spoken(episode: Episode) -> list[InstructionRecord]:
+    """Return the sentences that were in force for at least one decision."""
+    return [episode.instructions[k] for k in np.unique(episode.instruction_index)]
+
+
+def did(record: InstructionRecord, episode: Episode) -> str:
     """Say what came of one sentence: `turned left`, or why not."""
     if record.outcome == "fulfilled":
         return _DONE.get(record.intent, "did as told")
     if record.outcome == "unfeasible":
-        return "the road offers no such way"
+        overtaken = any(other.step == record.resolved_step for other in episode.instructions if other is not record)
+        return "overtaken by the next sentence" if overtaken else "the road offers no such way"
     if record.outcome == "missed":
         taken = record.branch_taken
         return f"went {taken} instead" if taken and not record.intent.startswith(taken) else "not done in time"
@@ -102,24 +108,25 @@ def outcome(episode: Episode) -> tuple[str, bool]:
     harm = [text for flag in _HARM if np.any(episode.events & flag) for text in event_words(int(flag))]
     if harm:
         return harm[0], False
-    results = [record.outcome for record in episode.instructions]
-    if "missed" in results:
-        return did(episode.instructions[results.index("missed")]), False
-    fulfilled = [record for record in episode.instructions if record.outcome == "fulfilled"]
-    ending = _ENDED.get(episode.ended, episode.ended)
-    well = bool(fulfilled) or episode.ended == "arrived"
+    said = spoken(episode)
+    missed = [record for record in said if record.outcome == "missed"]
+    if missed:
+        return did(missed[0], episode), False
+    fulfilled = [did(record, episode) for record in said if record.outcome == "fulfilled"]
     if fulfilled:
-        return ", ".join(dict.fromkeys(did(record) for record in fulfilled)), True
-    return ending, well
+        return ", ".join(dict.fromkeys(fulfilled)), True
+    return _ENDED.get(episode.ended, episode.ended), episode.ended == "arrived"
 
 
 def moments(episode: Episode) -> list[Moment]:
     """Return the lines of a drive in order: sentences, changes of mind, guard, what happened."""
-    found = [Moment(record.step, "said", f"You: {record.sentence}") for record in episode.instructions]
-    for record in episode.instructions:
+    found = [Moment(record.step, "said", f"You: {record.sentence or '(nothing)'}") for record in spoken(episode)]
+    for record in spoken(episode):
         if record.resolved_step is not None and record.outcome in ("fulfilled", "missed", "unfeasible"):
             kind = "good" if record.outcome == "fulfilled" else "bad"
-            found.append(Moment(min(record.resolved_step, len(episode) - 1), kind, did(record).capitalize()))
+            text = did(record, episode)
+            if not text.startswith("overtaken"):
+                found.append(Moment(min(record.resolved_step, len(episode) - 1), kind, text.capitalize()))
     found += _reason_moments(episode) + _guard_moments(episode)
     seen = 0
     for step, flags in enumerate(episode.events):

@@ -21,7 +21,7 @@ from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Episode, LidarConfig, RigConfig
 from drivebyword.data.files import write_atomic
 from drivebyword.loop.film import encode_webp
-from drivebyword.loop.narration import event_words, moments, outcome, reason_at, reason_tokens
+from drivebyword.loop.narration import event_words, moments, outcome, reason_at, reason_tokens, spoken
 from drivebyword.tokens.text import render
 from drivebyword.world.roads import Lane, RoadMap
 
@@ -85,12 +85,14 @@ def replay_data(
     episode: Episode, road_map: RoadMap, rig: RigConfig, view: Strip, config: ReplayConfig
 ) -> dict[str, Any]:
     """Return everything the page shows, as plain JSON values."""
-    said = episode.instructions[0].sentence if episode.instructions else ""
+    said = spoken(episode)
+    place = {id(record): row for row, record in enumerate(said)}
+    row_of = [place.get(id(record), 0) for record in episode.instructions]
     ending, good = outcome(episode)
     car = CarConfig()
     heads = _heads_near(road_map, episode.pose, config.reach)
     return {
-        "title": f"{said} - Drive by Word",
+        "title": f"{said[0].sentence} - Drive by Word",
         "dt": episode.dt,
         "meta": {
             "line": _meta_line(episode, config),
@@ -98,13 +100,11 @@ def replay_data(
             "outcome": ending,
             "good": good,
         },
-        "instructions": [
-            {"step": i.step, "sentence": i.sentence or "(nothing)", "outcome": i.outcome} for i in episode.instructions
-        ],
+        "instructions": [{"step": i.step, "sentence": i.sentence or "(nothing)", "outcome": i.outcome} for i in said],
         "time": _rounded(episode.time_s, 2),
         "pose": _rounded(episode.pose, 3),
         "speed": _rounded(episode.motion[:, 0], 2),
-        "said": episode.instruction_index.tolist(),
+        "said": [row_of[k] for k in episode.instruction_index],
         "act": _rounded(episode.act[:, 0], 3),
         "actuation": _rounded(episode.actuation, 3),
         **_reasons(episode),
@@ -160,13 +160,13 @@ def _events(episode: Episode) -> list[dict[str, Any]]:
     for step, flags in enumerate(episode.events):
         found += [{"step": step, "text": text, "bad": True} for text in event_words(int(flags) & ~seen)]
         seen |= int(flags)
-    for record in episode.instructions:
+    for record in spoken(episode):
         if record.resolved_step is not None and record.outcome == "fulfilled":
             found.append({"step": min(record.resolved_step, len(episode) - 1), "text": "done", "bad": False})
     return found
 
 
-def _agents(episode: Episode, reach: float) -> list[list[list[float]]]:
+def _agents(episode: Episode, reach: float) -> list[list[list[Any]]]:
     """Return, per step, agents near the ego as [key, kind, x, y, yaw, length, width, lights]."""
     frames = []
     for snapshot in episode.snapshots:

@@ -122,6 +122,7 @@ def run_episode(
     keep_snapshots: bool = False,
     watch: Watcher | None = None,
     transform: Callable[[Observation], Observation] | None = None,
+    seconds: float | None = None,
 ) -> Episode:
     """Reset, drive to the end and return the record.
 
@@ -133,6 +134,7 @@ def run_episode(
         label: ask the expert for its label at every state (costs time; judging does without).
         watch: called after each decision, before the car moves.
         transform: changes what the driver sees (a blinded sensor, another sentence), not the record.
+        seconds: end the drive here as `aborted` if the scene has not ended by itself.
     """
     observation_dict, info = env.reset(seed=seed, options={"scenario": scenario, **(options or {})})
     del observation_dict
@@ -188,6 +190,8 @@ def run_episode(
             recorder.add(snapshot=snapshot)
         ended = info["ended"]
         step += 1
+        if ended is None and seconds is not None and step * env.dt >= seconds:
+            ended = "aborted"
     return _episode(env, recorder, seed, scenario, name, ended)
 
 
