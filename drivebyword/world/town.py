@@ -376,8 +376,10 @@ def _run(tool: str, options: list[str]) -> None:
 
 def sumo_home() -> Path:
     """Return SUMO's folder inside the eclipse-sumo wheel (or $SUMO_HOME)."""
-    if os.environ.get("SUMO_HOME"):
-        return Path(os.environ["SUMO_HOME"])
+    # libsumo, once imported, sets SUMO_HOME to a folder that has data but no tools.
+    home = os.environ.get("SUMO_HOME")
+    if home and (Path(home) / "bin" / "netgenerate").exists():
+        return Path(home)
     try:
         import sumo
     except ModuleNotFoundError:
