@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drivebyword.train.table import FrameTable, Sampler, SamplingConfig, join
+from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig
 
 
 def make_table(episodes: int = 3, length: int = 40) -> FrameTable:
@@ -33,7 +33,7 @@ SENSORS = ("wide", "tele", "lidar", "radar")
 
 
 def test_the_same_seed_and_step_draw_the_same_batch_and_others_do_not():
-    sampler = Sampler(make_table(), SamplingConfig(), SENSORS, seed=3)
+    sampler = Sampler(Frames([make_table()]), SamplingConfig(), SENSORS, seed=3)
     one, again, other = sampler.draw(5, 16, 3, 5), sampler.draw(5, 16, 3, 5), sampler.draw(6, 16, 3, 5)
     assert np.array_equal(one.index, again.index) and np.array_equal(one.present, again.present)
     assert np.array_equal(one.wording, again.wording)
@@ -42,7 +42,7 @@ def test_the_same_seed_and_step_draw_the_same_batch_and_others_do_not():
 
 def test_windows_never_leave_their_episode_and_train_only_under_one_sentence():
     table = make_table()
-    sampler = Sampler(table, SamplingConfig(), SENSORS, seed=1)
+    sampler = Sampler(Frames([table]), SamplingConfig(), SENSORS, seed=1)
     draw = sampler.draw(0, 256, 4, 5)
     last = draw.index[:, -1:]
     assert (table.episode[draw.index] == table.episode[last]).all()
@@ -55,30 +55,35 @@ def test_windows_never_leave_their_episode_and_train_only_under_one_sentence():
 
 def test_frames_are_drawn_in_proportion_to_their_weight():
     table = make_table(1, 40)
-    sampler = Sampler(table, SamplingConfig(), SENSORS, seed=2)
+    sampler = Sampler(Frames([table]), SamplingConfig(), SENSORS, seed=2)
     drawn = np.bincount(np.concatenate([sampler.draw(s, 500, 1, 5).index[:, -1] for s in range(40)]), minlength=40)
     expected = table.weight / table.weight.sum() * drawn.sum()
     assert np.abs(drawn - expected).max() < 6 * np.sqrt(expected.max())
 
 
 def test_a_sensor_is_sometimes_missing_and_never_are_all():
-    sampler = Sampler(make_table(), SamplingConfig(drop_sensor=0.5), SENSORS, seed=2)
+    sampler = Sampler(Frames([make_table()]), SamplingConfig(drop_sensor=0.5), SENSORS, seed=2)
     present = np.concatenate([sampler.draw(s, 64, 1, 5).present for s in range(10)])
     assert present.any(1).all()
     assert (present.mean(0)[1:] < 0.6).all() and (present.mean(0)[1:] > 0.35).all()
 
 
-def test_joined_tables_keep_episodes_and_sentences_apart():
-    table = make_table()
-    both = join([table, table])
-    assert len(both) == 2 * len(table)
-    assert both.first[len(table)] == len(table)
-    assert len(np.unique(both.episode)) == 6 and len(np.unique(both.sentence)) == 12
+def test_several_tables_read_as_one_and_keep_episodes_and_sentences_apart():
+    one, two = make_table(), make_table()
+    two.lidar = two.lidar + np.float16(5)
+    both = Frames([one, two])
+    assert len(both) == 2 * len(one)
+    assert both.light["first"][len(one)] == len(one)
+    assert len(np.unique(both.light["episode"])) == 6 and len(np.unique(both.light["sentence"])) == 12
+    index = np.array([[3, len(one) + 3], [len(one) - 1, len(one)]])
+    got = both.heavy(lambda table: table.lidar, index)
+    assert np.array_equal(got[0, 0], one.lidar[3]) and np.array_equal(got[0, 1], two.lidar[3])
+    assert np.array_equal(got[1, 0], one.lidar[-1]) and np.array_equal(got[1, 1], two.lidar[0])
 
 
 @pytest.mark.parametrize("history", [0.0, 1.0])
 def test_hiding_history_hides_every_past_frame_and_never_the_present(history: float):
-    sampler = Sampler(make_table(), SamplingConfig(drop_history=history), SENSORS, seed=2)
+    sampler = Sampler(Frames([make_table()]), SamplingConfig(drop_history=history), SENSORS, seed=2)
     draw = sampler.draw(0, 64, 3, 2)
     assert draw.history[:, -1].all()
     assert draw.history[:, :-1].any() == (history == 0.0)

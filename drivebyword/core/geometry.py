@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 
-def wrap_angle(angle: Float[np.ndarray, "..."] | float) -> Float[np.ndarray, "..."] | float:
+def wrap_angle(angle: Float[np.ndarray, ...] | float) -> Float[np.ndarray, ...] | float:
     """Wrap to [-pi, pi)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
@@ -52,9 +52,7 @@ def project(point: Float[np.ndarray, " 2"], line: Float[np.ndarray, "P 2"]) -> t
     return s, offset, float(np.arctan2(d[k, 1], d[k, 0]))
 
 
-def box_corners(
-    x: float, y: float, yaw: float, length: float, width: float
-) -> Float[np.ndarray, "4 2"]:
+def box_corners(x: float, y: float, yaw: float, length: float, width: float) -> Float[np.ndarray, "4 2"]:
     """Return the corners of an oriented box about its centre, counter-clockwise from front left."""
     local = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * np.array([length / 2, width / 2])
     return to_map(local, np.array([x, y, yaw]))

@@ -6,13 +6,14 @@ baseline go through `Driver.drive`; nobody sends a policy's act to the car any o
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from drivebyword.core.records import Act, Actuation, Decision, Observation, Verdict, VerdictKind
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Answers one observation with a reason and an act; stateless but for its cache."""
 
@@ -25,6 +26,7 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
 class Checker(Protocol):
     """What the driver needs of a guard."""
 

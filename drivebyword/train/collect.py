@@ -51,6 +51,8 @@ class Collected:
     failed: tuple[str, ...]
     seconds: float
     ended: dict[str, int]
+    successes: int
+    """Scenes driven with success as `metrics.score` judges it, disturbances included."""
 
 
 def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -> Collected:
@@ -64,7 +66,7 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
     writer = DatasetWriter(config.out, rig=rig)
     have = writer.seeds()
     todo = [seed for seed in range(*config.seeds) if seed not in have]
-    started, frames, failed, ended = time.monotonic(), 0, [], dict[str, int]()
+    started, frames, successes, failed, ended = time.monotonic(), 0, 0, list[str](), dict[str, int]()
     finished = run_tasks(partial(_make_worker, config, rig), todo, config.processes)
     for done in with_progress(finished, len(todo), show_progress, lambda value: value[0]):
         if done.error is not None:
@@ -72,6 +74,7 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
             continue
         frames += done.value[0]
         ended[done.value[1]] = ended.get(done.value[1], 0) + 1
+        successes += done.value[2]
     if config.finalize:
         writer.finalize()
     return Collected(
@@ -80,14 +83,16 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
         failed=tuple(failed),
         seconds=time.monotonic() - started,
         ended=ended,
+        successes=successes,
     )
 
 
-def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple[int, str]]:
-    """Return what drives one seed, writes its part and says how many frames it was and how it ended."""
+def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple[int, str, bool]]:
+    """Return what drives one seed, writes its part and says how long it was, how it ended and if well."""
     from drivebyword.data.dataset import DatasetWriter
     from drivebyword.loop.driver import Driver, Policy
     from drivebyword.loop.rollout import ExpertPolicy, run_episode
+    from drivebyword.metrics import score
     from drivebyword.world.env import DrivingEnv
 
     env = DrivingEnv(rig=rig)
@@ -99,7 +104,7 @@ def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple
         policy = StreamingPolicy.from_pretrained(config.checkpoint, threads=1)
     driver = Driver(policy, None)
 
-    def work(seed: int) -> tuple[int, str]:
+    def work(seed: int) -> tuple[int, str, bool]:
         episode = run_episode(
             env,
             driver,
@@ -112,7 +117,7 @@ def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple
             keep_sensors=True,
         )
         writer.add(episode)
-        return len(episode), episode.ended
+        return len(episode), episode.ended, score(episode)["success"] > 0.5
 
     return work
 
@@ -130,4 +135,3 @@ class _Mixture:
         if step % self.every == 0:
             self.expert = bool(rng.random() < self.share)
         return self.expert
-

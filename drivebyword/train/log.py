@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from drivebyword.data.files import read_json
+from drivebyword.train.collect import Collected
 from drivebyword.train.state import RunState
 
 
@@ -64,11 +66,11 @@ class TrainLog:
             file.write(text + "\n")
         self.since = time.monotonic()
 
-    def point(self, values: dict[str, Any]) -> None:
-        """Add a point to the learning curve."""
+    def point(self, driver: Path, driven: Collected) -> None:
+        """Add a point to the learning curve: how the policy of `driver` fared in scenes new to it."""
+        point = read_json(driver / "at.json") | {"successes": driven.successes, "scenes": driven.scenes}
         with (self.out / "curve.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
-        self.note("validation: " + json.dumps(values))
+            file.write(json.dumps(point | {"ended": driven.ended}) + "\n")
 
     def close(self) -> None:
         """Flush."""

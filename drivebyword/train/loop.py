@@ -1,9 +1,10 @@
 """One training loop: rounds of driving, relabelling and learning, from nothing to a checkpoint.
 
-A round first drives scenes (the expert in the first, later the policy itself with the expert's labels:
-DAgger), then takes optimiser steps on everything driven so far. Everything lives in one folder, and a
-killed run, started again, goes on bit-exactly: batches are a function of (seed, step), driven scenes are
-parts on disk, and model, optimiser and average are saved together, atomically.
+While one round's optimiser steps run, the policy as it was at the round's start drives new scenes in other
+processes, and the expert labels every state it reaches (DAgger); the next round learns from them. Nobody
+waits, and everything is a function of the seed. All lives in one folder, and a killed run, started again,
+goes on bit-exactly: batches are a function of (seed, step), driven scenes are parts on disk, and model,
+optimiser and average are saved together, atomically.
 
     drivebyword train tiny --out runs/tiny
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +22,26 @@ import numpy as np
 import torch
 
 from drivebyword.core.records import RigConfig
+from drivebyword.data.dataset import parts
+from drivebyword.data.files import write_json
+from drivebyword.model.checkpoint import save_pretrained
 from drivebyword.model.policy import Policy, PolicyConfig
+from drivebyword.tokens.stream import Batch
 from drivebyword.train.collect import CollectConfig, collect
 from drivebyword.train.log import TrainLog
-from drivebyword.train.loss import LossConfig, Teacher
+from drivebyword.train.loss import LossConfig, Targets, Teacher
 from drivebyword.train.state import RunState, load_latest, save_state
-from drivebyword.train.table import FrameTable, Sampler, SamplingConfig, build_table, join
+from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig, build_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundConfig:
-    """One round: scenes to drive, then steps to take."""
+    """One round: scenes to drive and steps to take."""
 
     demonstrations: int = 0
-    """Scenes the expert drives."""
+    """Scenes the expert drives before the round's first step."""
     rollouts: int = 0
-    """Scenes the policy drives and the expert relabels."""
+    """Scenes the policy drives during the round's steps; the expert relabels them for the next round."""
     expert_share: float = 0.0
     """Share of the rollouts' time that the expert drives."""
     steps: int = 500
@@ -66,11 +72,10 @@ class TrainConfig:
     clip: float = 1.0
     recent: float = 1.5
     """How much more often a frame of the policy's own driving is drawn than a demonstration's."""
-    validate: int = 0
-    """Validation scenes driven after each round for the learning curve."""
     save_every_s: float = 180.0
     processes: int = 2
-    threads: int = 2
+    """Processes that drive; one core fewer while the optimiser also works."""
+    threads: int = 1
     seed: int = 0
 
     @property
@@ -108,7 +113,7 @@ class _Run:
             _groups(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.teacher = Teacher(config.loss, config.policy, self.device)
-        self.state = RunState(step=0, decisions=0, seconds=0.0, round=0)
+        self.state = RunState(step=0, decisions=0, seconds=0.0)
         restored = load_latest(out, config, self.policy, self.average, self.optimizer)
         if restored is not None:
             self.state = restored
@@ -120,11 +125,19 @@ class _Run:
         """Go through the rounds; those already finished only reload what they drove."""
         first_step = 0
         for number, plan in enumerate(self.config.rounds):
+            if plan.demonstrations:
+                self._collect(self._demonstrations(number, plan))
             finished = self.state.step >= first_step + plan.steps
-            self._drive(number, plan)
-            if not finished:
-                self._learn(number, plan, first_step)
-                self._validate(number)
+            driver = self.out / f"round-{number}" / "driver"
+            if plan.rollouts and not (driver / "manifest.json").exists():
+                self._save_policy(driver)
+                write_json(driver / "at.json", {"decisions": self.state.decisions, "minutes": self.state.seconds / 60})
+            with ThreadPoolExecutor(1) as aside:
+                driving = aside.submit(self._roll_out, number, plan)
+                if not finished:
+                    self._learn(plan, first_step)
+                    self._save()
+                driving.result()
             first_step += plan.steps
         final = self.out / "checkpoint"
         self._save_policy(final)
@@ -133,76 +146,84 @@ class _Run:
 
     # ------------------------------------------------------------------ driving
 
-    def _drive(self, number: int, plan: RoundConfig) -> None:
-        """Collect the round's scenes, or find them on disk."""
+    def _demonstrations(self, number: int, plan: RoundConfig) -> CollectConfig:
         base = number * 10_000 + self.config.seed * 100_000
-        common: dict[str, Any] = {
-            "scenario": self.config.scenario, "processes": self.config.processes, "finalize": False
-        }
-        if plan.demonstrations:
-            folder = self.out / f"round-{number}" / "demonstrations"
-            self._collect(CollectConfig(out=folder, seeds=(base, base + plan.demonstrations), **common))
-        if plan.rollouts:
-            driver = self.out / f"round-{number}" / "driver"
-            if not (driver / "manifest.json").exists():
-                self._save_policy(driver)
-            folder = self.out / f"round-{number}" / "rollouts"
-            seeds = (base + 5_000, base + 5_000 + plan.rollouts)
-            self._collect(
-                CollectConfig(out=folder, seeds=seeds, checkpoint=driver, expert_share=plan.expert_share, **common)
-            )
+        return CollectConfig(
+            out=self.out / f"round-{number}" / "demonstrations",
+            seeds=(base, base + plan.demonstrations),
+            scenario=self.config.scenario,
+            processes=self.config.processes,
+            finalize=False,
+        )
+
+    def _roll_out(self, number: int, plan: RoundConfig) -> None:
+        """Let the policy of the round's start drive; runs beside the optimiser."""
+        if not plan.rollouts:
+            return
+        driver = self.out / f"round-{number}" / "driver"
+        base = number * 10_000 + self.config.seed * 100_000 + 5_000
+        self._collect(
+            CollectConfig(
+                out=self.out / f"round-{number}" / "rollouts",
+                seeds=(base, base + plan.rollouts),
+                checkpoint=driver,
+                expert_share=plan.expert_share,
+                scenario=self.config.scenario,
+                processes=max(1, self.config.processes - 1),
+                finalize=False,
+            ),
+        )
 
     def _collect(self, config: CollectConfig) -> None:
-        """Drive and add the frames to the table."""
-        from drivebyword.data.dataset import parts
-
-        done = collect(config, self.config.rig, self.show)
+        """Drive what is not on disk yet and add the frames to the tables."""
+        done = collect(config, self.config.rig, self.show and config.checkpoint is None)
         if done.scenes or done.failed:
             self.log.note(
                 f"drove {done.scenes} scenes, {done.frames} frames in {done.seconds:.0f} s: {done.ended}"
                 + (f"; failed: {done.failed[:3]}" if done.failed else "")
             )
-            self.state.seconds += done.seconds
-        table = build_table(parts(config.out), self.config.policy.stream.horizon, self.config.sampling)
+            if config.checkpoint is None:
+                self.state.seconds += done.seconds
+            else:
+                self.log.point(config.checkpoint, done)
+        table = build_table(parts(config.out), self.config.policy.grammar.future_steps, self.config.sampling)
         if config.checkpoint is not None:
             table.weight *= self.config.recent
         self.tables.append(table)
 
     # ------------------------------------------------------------------ learning
 
-    def _learn(self, number: int, plan: RoundConfig, first_step: int) -> None:
-        """Take the round's steps from wherever the run stands."""
-        if len(self.tables) > 1:
-            self.tables = [join(self.tables)]
-        sampler = Sampler(self.tables[0], self.config.sampling, self.config.rig.sensor_names(), self.config.seed)
+    def _learn(self, plan: RoundConfig, first_step: int) -> None:
+        """Take the round's steps from wherever the run stands, on the frames driven before the round."""
+        frames = Frames(list(self.tables))
+        sampler = Sampler(frames, self.config.sampling, self.config.rig.sensor_names(), self.config.seed)
         self.policy.train()
-        self.state.round = number
-        last = first_step + plan.steps
-        for step in range(self.state.step, last):
+        for step in range(self.state.step, first_step + plan.steps):
             started = time.monotonic()
-            batch = self.teacher.batch(
-                sampler.table, sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
-            )
+            draw = sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
             rate = learning_rate(self.config, step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            with torch.autocast(self.device.type, torch.bfloat16):
-                losses = self.teacher.losses(self.policy, batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip)
-            if not torch.isfinite(norm):
-                raise RuntimeError(f"step {step}: the gradient is not finite; the run stops where it was last saved")
-            self.optimizer.step()
-            self.policy.balance_experts()
+            losses, norm = self._step(self.teacher.batch(frames, draw), rate)
             self._follow(step)
             self.state.step = step + 1
             self.state.decisions += plan.batch * plan.frames
             self.state.seconds += time.monotonic() - started
-            self.log.step(self.state, self.config.steps, {k: float(v) for k, v in losses.items()}, rate, float(norm))
+            self.log.step(self.state, self.config.steps, losses, rate, norm)
             if time.monotonic() - self.saved_at > self.config.save_every_s:
                 self._save()
-        self._save()
+
+    def _step(self, batch: tuple[Batch, Targets], rate: float) -> tuple[dict[str, float], float]:
+        """Take one optimiser step; return losses and the gradient's norm."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16):
+            losses = self.teacher.losses(self.policy, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip)
+        if not torch.isfinite(norm):
+            raise RuntimeError("the gradient is not finite; start the run again to go on from its last state")
+        self.optimizer.step()
+        return {name: float(value) for name, value in losses.items()}, float(norm)
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
@@ -218,24 +239,7 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def _save_policy(self, folder: Path) -> None:
-        from drivebyword.model.checkpoint import save_pretrained
-
         save_pretrained(self.average, folder)
-
-    # ------------------------------------------------------------------ the learning curve
-
-    def _validate(self, number: int) -> None:
-        """Drive validation scenes with the average and add a point to the curve."""
-        if not self.config.validate:
-            return
-        from drivebyword.train.validate import validate
-
-        folder = self.out / f"round-{number}" / "after"
-        self._save_policy(folder)
-        result = validate(folder, self.config.rig, self.config.validate, self.config.processes, self.show)
-        point = {"decisions": self.state.decisions, "minutes": self.state.seconds / 60, **result}
-        self.log.point(point)
-        self._save()
 
 
 def _groups(policy: Policy, decay: float) -> list[dict[str, Any]]:

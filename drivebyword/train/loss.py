@@ -18,7 +18,7 @@ from torch.nn import functional
 from drivebyword.core.records import INTENTS, PLAN_DISTANCES
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
-from drivebyword.train.table import Draw, FrameTable
+from drivebyword.train.table import Draw, Frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,28 +71,30 @@ class Teacher:
         self.weights = _position_weights(policy, config).to(device)
         self.path_scale = torch.tensor([1.0 / (1.0 + 0.2 * d) for d in PLAN_DISTANCES], device=device)
 
-    def batch(self, table: FrameTable, draw: Draw) -> tuple[Batch, Targets]:
+    def batch(self, frames: Frames, draw: Draw) -> tuple[Batch, Targets]:
         """Gather drawn frames and give each window one wording of its sentence's meaning."""
-        index = draw.index
-        intent = table.intent[index[:, -1]]
+        index, light = draw.index, frames.light
+        intent = light["intent"][index[:, -1]]
         words = torch.from_numpy(self._words(intent, draw.wording))
-        frames = index.shape[1]
-        pick = {name: torch.from_numpy(images[index]) for name, images in table.cameras.items()}
+        cameras = {
+            name: torch.from_numpy(frames.heavy(lambda table, name=name: table.cameras[name], index))
+            for name in frames.tables[0].cameras
+        }
         batch = Batch(
-            cameras=pick,
-            lidar=torch.from_numpy(table.lidar[index].astype(np.float32)),
-            radar=torch.from_numpy(table.radar[index]),
-            radar_valid=torch.from_numpy(table.radar_valid[index]),
-            ego=torch.from_numpy(table.ego[index]),
-            present=torch.from_numpy(np.repeat(draw.present[:, None], frames, axis=1)),
+            cameras=cameras,
+            lidar=torch.from_numpy(frames.heavy(lambda table: table.lidar, index).astype(np.float32)),
+            radar=torch.from_numpy(frames.heavy(lambda table: table.radar, index)),
+            radar_valid=torch.from_numpy(frames.heavy(lambda table: table.radar_valid, index)),
+            ego=torch.from_numpy(light["ego"][index]),
+            present=torch.from_numpy(np.repeat(draw.present[:, None], index.shape[1], axis=1)),
             words=self.wordings.states[words],
             word_mask=self.wordings.mask[words],
-            tokens=torch.from_numpy(self.grammar.encode(table.reason[index], table.act[index])),
+            tokens=torch.from_numpy(self.grammar.encode(light["reason"][index], light["act"][index])),
             history_valid=torch.from_numpy(draw.history),
         )
         targets = Targets(
-            plan=torch.from_numpy(table.plan[index]).to(self.device),
-            speed=torch.from_numpy(table.speed[index]).to(self.device),
+            plan=torch.from_numpy(light["plan"][index]).to(self.device),
+            speed=torch.from_numpy(light["speed"][index]).to(self.device),
             intent=torch.from_numpy(intent).to(self.device),
             trained=torch.from_numpy(draw.trained).to(self.device),
         )
@@ -124,7 +126,8 @@ class Teacher:
         act = (each[..., 3:] * self.weights).sum() / count / self.weights.sum()
         gap = (answer.plan.float() - target.plan).abs().sum(-1) * self.path_scale
         plan = (gap.mean(-1) * trained).sum() / count
-        speed = (functional.smooth_l1_loss(answer.speed.float(), target.speed, reduction="none") * trained).sum() / count
+        miss = functional.smooth_l1_loss(answer.speed.float(), target.speed, reduction="none")
+        speed = (miss * trained).sum() / count
         intent = functional.cross_entropy(answer.intent.float(), target.intent)
         c = self.config
         loss = 3.0 * act + c.reason * reason / 3.0 + c.plan * plan + c.speed * speed + c.intent * intent

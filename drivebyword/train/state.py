@@ -29,7 +29,6 @@ class RunState:
     """Training decisions seen."""
     seconds: float
     """Time spent driving and learning, all sessions of the run together."""
-    round: int
 
 
 def save_state(
@@ -104,7 +103,7 @@ def fingerprint(config: TrainConfig) -> str:
     from drivebyword.train.loop import config_as_json
 
     plain: dict[str, Any] = config_as_json(config)
-    for name in ("processes", "save_every_s", "validate"):
+    for name in ("processes", "save_every_s"):
         plain.pop(name)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 

@@ -1,13 +1,13 @@
 """Recorded episodes in, one table of frames in memory out, and batches drawn from it.
 
-A batch is a pure function of (table, seed, step): nothing about sampling has to be saved for a killed run
+A batch is a pure function of (frames, seed, step): nothing about sampling has to be saved for a killed run
 to go on bit-exactly. Neighbouring frames teach little each, so a batch is many unrelated windows; standing
 still is thinned, and moments of change (starting, braking, turning in) are drawn more often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,22 +85,42 @@ def build_table(parts: Sequence[Path], horizon: int, sampling: SamplingConfig) -
     return FrameTable(cameras=pictures, **stacked)
 
 
-def join(tables: Sequence[FrameTable]) -> FrameTable:
-    """Return one table of several, renumbering episodes, sentences and first frames."""
-    names = [n for n in FrameTable.__slots__ if n != "cameras"]
-    joined: dict[str, np.ndarray] = {}
-    for name in names:
-        parts, shift = [], 0
-        for table in tables:
+HEAVY = ("lidar", "radar", "radar_valid")
+
+
+class Frames:
+    """Several tables as one. What sensors saw stays where it is (joining would hold it twice in memory)."""
+
+    def __init__(self, tables: Sequence[FrameTable]) -> None:
+        self.tables = list(tables)
+        self.starts = np.cumsum([0] + [len(table) for table in tables])
+        self.light: dict[str, np.ndarray] = {}
+        for name in FrameTable.__slots__:
+            if name != "cameras" and name not in HEAVY:
+                self.light[name] = np.concatenate(self._shifted(name))
+
+    def _shifted(self, name: str) -> list[np.ndarray]:
+        """Return one column of every table, renumbered so that tables do not share episodes or sentences."""
+        shift, columns = 0, []
+        for table in self.tables:
             value = getattr(table, name)
-            if name in ("episode", "sentence", "first"):
-                parts.append(value + shift)
-                shift += len(table) if name == "first" else int(value.max()) + 1
-            else:
-                parts.append(value)
-        joined[name] = np.concatenate(parts)
-    cameras = {n: np.concatenate([t.cameras[n] for t in tables]) for n in tables[0].cameras}
-    return FrameTable(cameras=cameras, **joined)
+            columns.append(value + shift if name in ("episode", "sentence", "first") else value)
+            if name == "first":
+                shift += len(table)
+            elif name in ("episode", "sentence"):
+                shift += int(value.max()) + 1
+        return columns
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return int(self.starts[-1])
+
+    def heavy(self, read: Callable[[FrameTable], np.ndarray], index: Int[np.ndarray, "B T"]) -> np.ndarray:
+        """Gather rows of a sensor's column."""
+        flat = index.reshape(-1)
+        of = np.searchsorted(self.starts, flat, side="right") - 1
+        rows = [read(self.tables[t])[i - self.starts[t]] for t, i in zip(of, flat, strict=True)]
+        return np.stack(rows).reshape(*index.shape, *rows[0].shape)
 
 
 def _columns(
@@ -161,20 +181,21 @@ class Draw:
 
 
 class Sampler:
-    """Draws batches; the same (seed, step) always gives the same batch of the same table."""
+    """Draws batches; the same (seed, step) always gives the same batch of the same frames."""
 
-    def __init__(self, table: FrameTable, config: SamplingConfig, sensors: Sequence[str], seed: int) -> None:
-        self.table, self.config, self.sensors, self.seed = table, config, tuple(sensors), seed
-        self.cumulative = np.cumsum(table.weight, dtype=np.float64)
+    def __init__(self, frames: Frames, config: SamplingConfig, sensors: Sequence[str], seed: int) -> None:
+        self.frames, self.config, self.sensors, self.seed = frames, config, tuple(sensors), seed
+        self.cumulative = np.cumsum(frames.light["weight"], dtype=np.float64)
 
     def draw(self, step: int, batch: int, frames: int, stride: int) -> Draw:
         """Draw `batch` windows of `frames` frames, `stride` decisions apart, ending at a drawn frame."""
         rng = np.random.default_rng([self.seed, step])
         last = np.searchsorted(self.cumulative, rng.random(batch) * self.cumulative[-1])
         index = last[:, None] - np.arange(frames - 1, -1, -1)[None] * stride
-        inside = index >= self.table.first[last][:, None]
-        index = np.maximum(index, self.table.first[last][:, None])
-        trained = inside & (self.table.sentence[index] == self.table.sentence[last][:, None])
+        first, sentence = self.frames.light["first"][last], self.frames.light["sentence"]
+        inside = index >= first[:, None]
+        index = np.maximum(index, first[:, None])
+        trained = inside & (sentence[index] == sentence[last][:, None])
         history = inside & (rng.random(batch) >= self.config.drop_history)[:, None]
         history[:, -1] = True
         return Draw(

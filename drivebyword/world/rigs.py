@@ -11,7 +11,12 @@ def tiny() -> RigConfig:
         name="tiny",
         cameras=(
             CameraConfig(
-                name="wide", width=192, height=64, fov_deg=190.0, projection="cylindrical", vertical_fov_deg=60.0,
+                name="wide",
+                width=192,
+                height=64,
+                fov_deg=190.0,
+                projection="cylindrical",
+                vertical_fov_deg=60.0,
                 pitch=0.08,
             ),
             CameraConfig(name="tele", width=128, height=64, fov_deg=35.0, z=1.6, pitch=-0.03),
