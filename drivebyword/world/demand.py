@@ -7,6 +7,7 @@ scene needs only a short warm-up. SUMO moves them; their bodies (kind, length, w
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,6 +136,12 @@ def _weights(middle: np.ndarray, length: np.ndarray, demand: Demand) -> np.ndarr
     return weight / weight.sum()
 
 
+def first_round(route: Sequence[str]) -> list[str]:
+    """Return a route up to its first repeated edge: moveToXY would put the ego on the later of two passages."""
+    repeats = [i for i, edge in enumerate(route) if edge in route[:i]]
+    return list(route[: repeats[0]] if repeats else route)
+
+
 def write_demand(streets: Streets, demand: Demand, spawn: Spawn, car: CarConfig, seed: int) -> tuple[str, Population]:
     """Return the text of SUMO's route file, ego included, and who everybody is."""
     rng = np.random.default_rng([seed, 11])
@@ -150,7 +157,7 @@ def write_demand(streets: Streets, demand: Demand, spawn: Spawn, car: CarConfig,
     index = spawn.lane.rsplit("_", 1)[1]
     lines.append(
         f'<vehicle id="{EGO}" type="ego" depart="0" departLane="{index}" departPos="{spawn.position:.2f}" '
-        f'departSpeed="0"><route edges="{" ".join(spawn.route)}"/></vehicle>'
+        f'departSpeed="0"><route edges="{" ".join(first_round(spawn.route))}"/></vehicle>'
     )
     kinds = rng.choice(len(BODIES), size=demand.vehicles, p=[body.share for body in BODIES])
     starts = rng.choice(len(streets.edges), size=demand.vehicles, p=_weights(streets.middle, streets.length, demand))
@@ -158,7 +165,7 @@ def write_demand(streets: Streets, demand: Demand, spawn: Spawn, car: CarConfig,
         route = streets.walk(streets.edges[start], 40, rng)
         lines.append(
             f'<vehicle id="v{i}" type="b{body}" depart="0" departPos="random_free" departLane="best" '
-            f'departSpeed="max"><route edges="{" ".join(route)}"/></vehicle>'
+            f'departSpeed="0"><route edges="{" ".join(route)}"/></vehicle>'
         )
     people = _people(streets, demand, rng)
     lines += [*people, "</routes>"]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import string
-from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -19,34 +17,23 @@ from jaxtyping import Float, Float32
 
 from drivebyword.core.kinematics import CarConfig, CarState, advance
 from drivebyword.core.records import Event, Observation, RigConfig, Snapshot, Weather
-from drivebyword.core.seeds import split_of
 from drivebyword.world import events
 from drivebyword.world.demand import Demand, Spawn
-from drivebyword.world.graph import RoadGraph
+from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.judging import Moment
 from drivebyword.world.mission import Mission
-from drivebyword.world.roads import RoadMap, build_town, sample_town
+from drivebyword.world.odometer import Odometer
+from drivebyword.world.place import Place, Places
+from drivebyword.world.roads import RoadMap, sample_town
 from drivebyword.world.scenario import Scenario, Scene, find_scenario, place_ego, place_for
 from drivebyword.world.traffic import Traffic
 
 if TYPE_CHECKING:
-    from drivebyword.world.expert import Expert, ExpertDecision
-    from drivebyword.world.sensors import SensorFrame, Sensors
+    from drivebyword.world.expert import ExpertDecision
+    from drivebyword.world.sensors import SensorFrame
 
 DT = 0.2
 OPTIONS = ("scenario", "instruction", "weather", "wording", "until_s")
-TOWNS_KEPT = 6
-
-
-@dataclass(slots=True, kw_only=True)
-class Place:
-    """A town, ready to drive in."""
-
-    road_map: RoadMap
-    graph: RoadGraph
-    expert: Expert | None
-    sensors: Sensors | None
-    solids: Float[np.ndarray, "K 5"]
 
 
 class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
@@ -68,13 +55,24 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.traffic = Traffic(self.car, self.dt)
         self.observation_space = self._observation_space()
         self.action_space = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
-        self._places: OrderedDict[str, Place] = OrderedDict()
-        self._place: Place
-        self._snapshot: Snapshot
+        self._places = Places(self.rig, self.car, self.dt, render_sensors)
+        # Set by reset().
+        self.scene: Scene
         self.mission: Mission
         self.weather = Weather()
-        self.scene: Scene
+        self._place: Place
+        self._state: CarState
+        self._match: LaneMatch | None
+        self._snapshot: Snapshot
+        self._observation: Observation | None = None
+        self._expert_decision: ExpertDecision | None = None
+        self._odometer: Odometer
+        self._referee: events.Referee
+        self._info: dict[str, Any]
+        self._happened = Event.NONE
+        self._ended: str | None = None
         self._over = True
+        self._step, self._speed_factor = 0, 0.0
 
     @property
     def road_map(self) -> RoadMap:
@@ -137,7 +135,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             before, self._state, match, self._match, self._snapshot.agents, self._snapshot.agent_kind, red
         )
         happened |= self._advance_mission(planned)
-        self._measure(before)
+        self._odometer.advance(before, self._state)
         self._end(happened)
         self._refresh(self._happened)
         terminated = self._ended in ("arrived", "collision", "offroad")
@@ -153,6 +151,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
 
     def observation(self) -> Observation:
         """Return what the policy may see now."""
+        assert self._observation is not None, "call reset() first"
         return self._observation
 
     def snapshot(self) -> Snapshot:
@@ -166,13 +165,11 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
     def motion(self) -> Float32[np.ndarray, " 5"]:
         """Return speed, yaw rate, longitudinal and lateral acceleration, steering."""
         s = self._state
-        return np.array([s.speed, s.yaw_rate, self._accel, s.speed * s.yaw_rate, self._steering()], np.float32)
+        return np.array([s.speed, s.yaw_rate, self._odometer.accel, s.speed * s.yaw_rate, self._steering()], np.float32)
 
     def expert(self) -> ExpertDecision:
         """Return what the expert would do now, whoever drives."""
         if self._expert_decision is None:
-            if self._place.expert is None:
-                raise RuntimeError("no expert in this environment")
             plan = self.traffic.speed_plan()
             self._expert_decision = self._place.expert.decide(self._snapshot, self._state, self.mission, plan)
         return self._expert_decision
@@ -186,10 +183,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
     def say(self, sentence: str, intent: str | None = None) -> None:
         """Type a sentence now; its meaning is for judging alone (None: nobody knows)."""
         self.mission.say(sentence, intent, self._moment(self._state.speed))
-        self._new_sentence()
+        self._odometer.new_trip()
         self._apply_route()
         self._expert_decision = None
-        if getattr(self, "_observation", None) is not None:
+        if self._observation is not None:
             self._look()
 
     # ------------------------------------------------------------------ inside
@@ -199,41 +196,12 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         rng = np.random.default_rng([self.scene.seed, 5])
         config = self.scene.town
         for attempt in range(24):
-            self._place = self._town(config)
+            self._place = self._places.get(config)
             spawn = place_for(self.graph, typed[1], rng) if typed else place_ego(self.graph, rng)
             if spawn is not None:
                 return spawn
             config = sample_town(self.scene.town.seed + 7_000_000 + attempt)
         raise ValueError(f"no town near seed {self.scene.seed} offers {typed[1] if typed else 'a start'!r}")
-
-    def _town(self, config: Any) -> Place:
-        key = repr(config)
-        if key in self._places:
-            self._places.move_to_end(key)
-            return self._places[key]
-        road_map = build_town(config)
-        graph = RoadGraph(road_map)
-        from drivebyword.world.expert import Expert
-        from drivebyword.world.scenery import build_scenery
-
-        scenery = build_scenery(road_map)
-        sensors = None
-        if self.render_sensors:
-            from drivebyword.world.ground import Ground
-            from drivebyword.world.sensors import Sensors
-
-            sensors = Sensors(self.rig, road_map, Ground.build(road_map, scenery), scenery)
-        place = Place(
-            road_map=road_map,
-            graph=graph,
-            expert=Expert(road_map, graph, self.car, self.dt),
-            sensors=sensors,
-            solids=np.asarray(scenery.solid_boxes(), np.float64).reshape(-1, 5),
-        )
-        self._places[key] = place
-        while len(self._places) > TOWNS_KEPT:
-            self._places.popitem(last=False)
-        return place
 
     def _start(self, spawn: Spawn, script: list[str], wording: Any) -> None:
         seed, lane = self.scene.seed, self.road_map.lanes[spawn.lane]
@@ -241,25 +209,20 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         demand = Demand(
             vehicles=self.scene.vehicles, people=self.scene.people, around=(float(middle[0]), float(middle[1]))
         )
-        self._state = self.traffic.reset(self.road_map, demand, spawn, seed % (2**31))
+        self._state = self.traffic.reset(self.road_map, self._place.streets, demand, spawn, seed % (2**31))
         rng = np.random.default_rng([seed, 7])
         self.mission = Mission(self.graph, self.car, list(spawn.route), script, rng, wording, self.dt)
-        self._sensor_rng = np.random.default_rng([seed, 19])
-        self._ego_rng = np.random.default_rng([seed, 29])
+        self._odometer = Odometer(self.car, seed, self.dt)
         self._referee = events.Referee(self.graph, self.car, self._place.solids, self.dt)
-        self._step, self._ended, self._over, self._accel = 0, None, False, 0.0
+        self._step, self._ended, self._over = 0, None, False
         self._happened = Event.NONE
-        self._standing_s, self._observation = 0.0, None  # type: ignore[assignment]
+        self._observation = None
         self._speed_factor = 0.0
-        self._new_sentence()
         self._read()
-        if not script or rng.random() < 0.4:
-            pass  # from a standstill
-        else:
+        if script and rng.random() > 0.4:  # else from a standstill
             self._state.speed = self._safe_start(rng)
         self._apply_route()
-        if self._place.expert is not None:
-            self._place.expert.reset(seed)
+        self._place.expert.reset(seed)
 
     def _safe_start(self, rng: np.random.Generator) -> float:
         """Draw a speed to start with from which the car can still stop behind who is ahead, and at the junction."""
@@ -282,7 +245,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             agent_key=near.key,
             signals=signals,
         )
-        self._expert_decision: ExpertDecision | None = None
+        self._expert_decision = None
 
     def _steering(self) -> float:
         return self._state.steer / self.car.steer_max
@@ -314,7 +277,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         index = self.mission.index
         changed, wrong = self.mission.update(self._moment(planned))
         if self.mission.index != index:
-            self._new_sentence()
+            self._odometer.new_trip()
         if changed or self.mission.speed_factor != self._speed_factor:
             self._apply_route()
         return Event.WRONG_BRANCH if wrong else Event.NONE
@@ -336,21 +299,6 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         lanes = self.road_map.lanes
         taken = [k for k in links if len(route) > 1 and lanes[k.to_lane].edge == route[1]] or links
         return all(events.is_red(int(self.traffic.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
-
-    def _new_sentence(self) -> None:
-        """Start the trip meters the ego reports: they count from the moment a sentence is typed."""
-        self._trip = np.zeros(3)
-
-    def _measure(self, before: CarState) -> None:
-        """Run the ego's own odometry: a wheel and a gyroscope with a little noise."""
-        s, noise = self._state, self._ego_rng.normal(size=2)
-        self._accel = (s.speed - before.speed) / self.dt
-        turned = (s.yaw - before.yaw + math.pi) % (2 * math.pi) - math.pi
-        driven = 0.5 * (s.speed + before.speed) * self.dt
-        self._trip[0] += driven * (1.0 + 0.01 * noise[0])
-        self._trip[1] += turned + 0.0005 * noise[1]
-        self._standing_s = self._standing_s + self.dt if s.speed < 0.1 else 0.0
-        self._trip[2] += self.dt if s.speed < 0.1 else 0.0
 
     def _end(self, happened: Event) -> None:
         collided = happened & (Event.COLLISION_PERSON | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC)
@@ -393,23 +341,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             lidar=frame.lidar if frame else None,
             radar=frame.radar if frame else None,
             radar_valid=frame.radar_valid if frame else None,
-            ego=self._ego_measured(),
+            ego=self._odometer.measure(self._state),
             instruction=self.mission.sentence,
-        )
-
-    def _ego_measured(self) -> Float32[np.ndarray, " 7"]:
-        s = self._state
-        noise = np.random.default_rng([self.scene.seed, 31, self._step]).normal(size=3)
-        speed = max(0.0, s.speed + 0.03 * noise[0]) if s.speed > 0.05 else 0.0
-        return np.array(
-            [
-                speed,
-                s.yaw_rate + 0.003 * noise[1],
-                self._steering(),
-                self._accel + 0.05 * noise[2],
-                *self._trip,
-            ],
-            np.float32,
         )
 
     # ------------------------------------------------------------------ spaces
@@ -430,7 +363,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         return spaces.Dict(parts)
 
     def _observed_dict(self) -> dict[str, Any]:
-        seen = self._observation
+        seen = self.observation()
         parts: dict[str, Any] = {f"camera_{name}": image for name, image in seen.cameras.items()}
         if seen.lidar is not None:
             parts["lidar"] = seen.lidar
@@ -458,6 +391,3 @@ def _wording(split: str) -> Any:
     if split not in SPLITS:
         raise ValueError(f"unknown wording split {split!r}: use {' or '.join(SPLITS)}")
     return lambda intent, rng: sample_wording(intent, rng, split)
-
-
-__all__ = ["DT", "DrivingEnv", "split_of"]

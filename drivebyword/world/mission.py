@@ -37,7 +37,7 @@ CRUISE, SLOW, FAST = 0.85, 0.55, 1.0
 """Shares of the speed limit: as usual, after `slower`, after `faster`."""
 ROUTE_EDGES = 5
 """Edges kept planned, the current one included."""
-PATIENCE_S = 25.0
+PATIENCE_S = 14.0
 """A scripted intent the road offers no place for this long gives way to a branch it does offer."""
 TURN_SPEED, COMFORT = 5.0, 2.0
 
@@ -314,7 +314,7 @@ class Mission:
             self._waited += moment.dt if moment.state.speed > 2.0 else 0.0
             if self._waited < PATIENCE_S:
                 return
-            offers = [name for name in ("left", "right", "straight", "follow") if self._fits(name, moment)]
+            offers = [name for name in ("left", "right", "straight") if self._fits(name, moment)]
             if not offers:
                 return
             intent = offers[int(self.rng.integers(len(offers)))]

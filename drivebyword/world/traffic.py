@@ -20,7 +20,7 @@ from jaxtyping import Float, Float32, Int
 
 from drivebyword.core.kinematics import CarConfig, CarState
 from drivebyword.core.records import SignalState
-from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, Streets, write_demand
+from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, Streets, first_round, write_demand
 from drivebyword.world.roads import RoadMap
 
 SENSE_RADIUS = 110.0
@@ -107,7 +107,6 @@ class Traffic:
         self.car, self.dt = car, dt
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sumo: Any = None
-        self._streets: tuple[str, Streets] | None = None
         self._planned: float | None = None
         self._plan: SpeedPlan | None = None
         self._ahead: tuple[Any, Any] | None = None
@@ -117,12 +116,12 @@ class Traffic:
 
     # ------------------------------------------------------------------ start
 
-    def reset(self, road_map: RoadMap, demand: Demand, spawn: Spawn, seed: int, warm_up_s: float = 6.0) -> CarState:
+    def reset(
+        self, road_map: RoadMap, streets: Streets, demand: Demand, spawn: Spawn, seed: int, warm_up_s: float = 8.0
+    ) -> CarState:
         """Load the town, let traffic run with the ego parked at its spawn, and return the ego's state."""
         global _owner
-        if self._streets is None or self._streets[0] != road_map.id:
-            self._streets = road_map.id, Streets(road_map)
-        text, self.population = write_demand(self._streets[1], demand, spawn, self.car, seed)
+        text, self.population = write_demand(streets, demand, spawn, self.car, seed)
         self._load(road_map, text, seed)
         _owner = self
         lane = road_map.lanes[spawn.lane].line
@@ -287,6 +286,7 @@ class Traffic:
     def set_route(self, edges: list[str]) -> None:
         """Tell SUMO the ego's way from its current edge on (inside a junction: from the edge before it)."""
         vehicle, self._ahead = self._sumo.vehicle, None
+        edges = first_round(edges)
         try:
             vehicle.setRoute(EGO, edges)
         except self._sumo.TraCIException:

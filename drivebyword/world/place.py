@@ -1,0 +1,76 @@
+"""Towns made ready to drive in: a TownConfig in; roads, index, scenery, sensors and expert out, kept for reuse."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from drivebyword.core.kinematics import CarConfig
+from drivebyword.core.records import RigConfig
+from drivebyword.world.demand import Streets
+from drivebyword.world.graph import RoadGraph
+from drivebyword.world.roads import RoadMap, TownConfig, build_town
+from drivebyword.world.scenery import build_scenery
+
+if TYPE_CHECKING:
+    from drivebyword.world.expert import Expert
+    from drivebyword.world.sensors import Sensors
+
+TOWNS_KEPT = 6
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """A town, ready to drive in."""
+
+    road_map: RoadMap
+    graph: RoadGraph
+    streets: Streets
+    expert: Expert
+    sensors: Sensors | None
+    """None in an environment that renders nothing."""
+    solids: Float[np.ndarray, "K 5"]
+    """Centre x, y, yaw, length, width of what a car can hit beside the road."""
+
+
+class Places:
+    """Builds towns on demand and keeps the last few."""
+
+    def __init__(self, rig: RigConfig, car: CarConfig, dt: float, render: bool) -> None:
+        self.rig, self.car, self.dt, self.render = rig, car, dt, render
+        self._kept: OrderedDict[TownConfig, Place] = OrderedDict()
+
+    def get(self, config: TownConfig) -> Place:
+        """Return a town, from memory, from the disk cache or newly built."""
+        if config in self._kept:
+            self._kept.move_to_end(config)
+            return self._kept[config]
+        place = self._build(config)
+        self._kept[config] = place
+        while len(self._kept) > TOWNS_KEPT:
+            self._kept.popitem(last=False)
+        return place
+
+    def _build(self, config: TownConfig) -> Place:
+        from drivebyword.world.expert import Expert
+
+        road_map = build_town(config)
+        graph, scenery = RoadGraph(road_map), build_scenery(road_map)
+        sensors = None
+        if self.render:
+            from drivebyword.world.ground import Ground
+            from drivebyword.world.sensors import Sensors
+
+            sensors = Sensors(self.rig, road_map, Ground.build(road_map, scenery), scenery)
+        return Place(
+            road_map=road_map,
+            graph=graph,
+            streets=Streets(road_map),
+            expert=Expert(road_map, graph, self.car, self.dt),
+            sensors=sensors,
+            solids=np.asarray(scenery.solid_boxes(), np.float64).reshape(-1, 5),
+        )
