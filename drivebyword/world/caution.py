@@ -1,0 +1,188 @@
+"""Who is in the way: a track and a snapshot's agents in, the leader and the first conflict out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from drivebyword.core.kinematics import CarConfig
+from drivebyword.core.records import AgentKind, Snapshot
+from drivebyword.world.paths import SPACING, Track
+
+SIGHT = 80.0
+"""Metres: nobody farther away counts, since no sensor of the student sees them."""
+MARGIN_VEHICLE, MARGIN_PERSON = 0.15, 0.35
+STEP, HORIZON = 0.25, 3.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """Somebody on the ego's way."""
+
+    row: int
+    """In the snapshot's agents."""
+    gap: float
+    """Metres from the front bumper to them, along the track."""
+    speed: float
+    """Theirs along the track."""
+    person: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A collision to come, at constant velocities."""
+
+    row: int
+    distance: float
+    """Metres the ego may still travel."""
+    time_s: float
+    person: bool
+    side: str
+    """Where they come from: left, right or ahead."""
+
+
+def find_leader(track: Track, s: float, snapshot: Snapshot, car: CarConfig) -> Ahead | None:
+    """Return the nearest agent on the track's corridor that stands or moves along it."""
+    agents = snapshot.agents
+    near = np.hypot(agents[:, 0] - snapshot.ego[0], agents[:, 1] - snapshot.ego[1]) < SIGHT
+    if not near.any():
+        return None
+    rows = np.flatnonzero(near)
+    low = int(np.searchsorted(track.s, s - 2.0))
+    line = track.line[low : int(np.searchsorted(track.s, s + SIGHT)) : 2]
+    arc, heading = track.s[low:][: 2 * len(line) : 2], track.heading[low:][: 2 * len(line) : 2]
+    if not len(line):
+        return None
+    them = agents[rows]
+    dx, dy = them[:, :1] - line[:, 0], them[:, 1:2] - line[:, 1]
+    k = np.argmin(dx * dx + dy * dy, axis=1)
+    pick = np.arange(len(rows))
+    cos, sin = np.cos(heading[k]), np.sin(heading[k])
+    along = dx[pick, k] * cos + dy[pick, k] * sin
+    aside = np.abs(dy[pick, k] * cos - dx[pick, k] * sin)
+    turn = np.abs((them[:, 2] - heading[k] + np.pi) % (2 * np.pi) - np.pi)
+    across = np.minimum(turn, np.pi - turn)
+    half_width = (them[:, 4] * np.cos(across) + them[:, 3] * np.sin(across)) / 2
+    half_length = (them[:, 3] * np.cos(across) + them[:, 4] * np.sin(across)) / 2
+    gap = arc[k] + along - s - (car.length - car.rear_overhang) - half_length
+    speed = them[:, 6] * cos + them[:, 7] * sin
+    moving = np.hypot(them[:, 6], them[:, 7])
+    person = snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN
+    inside = aside < car.width / 2 + half_width + np.where(person, 0.3, 0.1)
+    # Crossing or oncoming traffic is judged by where it will be, not by where it is.
+    settled = (turn < 0.9) | (moving < 0.5)
+    ahead = inside & settled & (gap > -2.5) & (np.abs(along) < 2.0) & (arc[k] + along > s + 1.5)
+    if not ahead.any():
+        return None
+    first = int(np.flatnonzero(ahead)[np.argmin(gap[ahead])])
+    return Ahead(
+        row=int(rows[first]), gap=float(gap[first]), speed=max(0.0, float(speed[first])), person=bool(person[first])
+    )
+
+
+def find_conflict(track: Track, s: float, speed: float, snapshot: Snapshot, car: CarConfig) -> Conflict | None:
+    """Sweep the ego along its track against everybody's constant-velocity future."""
+    agents = snapshot.agents
+    ego_x, ego_y, ego_yaw = snapshot.ego[:3]
+    dx, dy = agents[:, 0] - ego_x, agents[:, 1] - ego_y
+    reach = 12.0 + speed * HORIZON
+    closing = np.hypot(agents[:, 6], agents[:, 7]) * HORIZON
+    ahead = dx * np.cos(ego_yaw) + dy * np.sin(ego_yaw)
+    rows = np.flatnonzero((np.hypot(dx, dy) < np.minimum(reach + closing, SIGHT)) & (ahead > 0.0))
+    if not len(rows):
+        return None
+    times = np.arange(0.0, HORIZON + 1e-6, STEP)
+    creep = 1.0 if speed < 2.0 else 0.0
+    run = s + speed * times + 0.5 * creep * times**2
+    distance = _clearance(track, run, times, agents[rows], car)
+    person = snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN
+    hit = distance < np.where(person, MARGIN_PERSON, MARGIN_VEHICLE)
+    hit &= _counts(agents[rows], person, times, hit)
+    if not hit.any():
+        return None
+    first = int(np.argmax(hit.any(axis=1)))
+    row = int(np.argmax(hit[first]))
+    bearing = np.arctan2(dy[rows[row]] * np.cos(ego_yaw) - dx[rows[row]] * np.sin(ego_yaw), ahead[rows[row]])
+    side = "ahead" if abs(bearing) < 0.26 else ("left" if bearing > 0 else "right")
+    return Conflict(
+        row=int(rows[row]),
+        distance=float(run[first] - s),
+        time_s=float(times[first]),
+        person=bool(person[row]),
+        side=side,
+    )
+
+
+def _counts(
+    them: Float[np.ndarray, "M 9"],
+    person: Bool[np.ndarray, " M"],
+    times: Float[np.ndarray, " T"],
+    hit: Bool[np.ndarray, "T M"],
+) -> Bool[np.ndarray, "T M"]:
+    """Trust constant velocity for as long as the kind of agent keeps it: people 3 s, cars 2 s."""
+    del hit
+    trusted = np.where(person, 3.0, 2.0)
+    standing = np.hypot(them[:, 6], them[:, 7]) < 0.3
+    return (times[:, None] <= trusted) | standing
+
+
+def _clearance(
+    track: Track,
+    run: Float[np.ndarray, " T"],
+    times: Float[np.ndarray, " T"],
+    them: Float[np.ndarray, "M 9"],
+    car: CarConfig,
+) -> Float[np.ndarray, "T M"]:
+    """Return metres between the ego's body (four discs on the track) and each agent's box, over time."""
+    radius = float(np.hypot(car.width / 2, car.length / 8))
+    x = np.interp(run, track.s, track.line[:, 0])
+    y = np.interp(run, track.s, track.line[:, 1])
+    heading = np.interp(run, track.s, track.heading)
+    beyond = np.maximum(run - track.s[-1], 0.0)
+    x, y = x + beyond * np.cos(heading), y + beyond * np.sin(heading)
+    along = (np.arange(4) + 0.5) * car.length / 4 - car.rear_overhang
+    disc_x = x[:, None] + along * np.cos(heading)[:, None]
+    disc_y = y[:, None] + along * np.sin(heading)[:, None]
+    rate = np.clip(them[:, 8], -0.6, 0.6)
+    yaw = them[:, 2] + rate * times[:, None]
+    mid = them[:, 2] + rate * times[:, None] / 2
+    pace = np.hypot(them[:, 6], them[:, 7])
+    at_x = them[:, 0] + pace * times[:, None] * np.cos(mid)
+    at_y = them[:, 1] + pace * times[:, None] * np.sin(mid)
+    gx, gy = disc_x[:, :, None] - at_x[:, None], disc_y[:, :, None] - at_y[:, None]
+    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
+    out_x = np.maximum(np.abs(gx * cos + gy * sin) - them[:, 3] / 2, 0.0)
+    out_y = np.maximum(np.abs(gy * cos - gx * sin) - them[:, 4] / 2, 0.0)
+    return np.hypot(out_x, out_y).min(axis=1) - radius
+
+
+def lane_is_free(line: Float[np.ndarray, "P 2"], width: float, snapshot: Snapshot, car: CarConfig) -> bool:
+    """Tell whether a neighbouring lane has room for the ego beside, ahead and behind."""
+    agents = snapshot.agents
+    if not len(agents):
+        return True
+    x, y, yaw, speed = snapshot.ego[:4]
+    dx, dy = agents[:, 0] - x, agents[:, 1] - y
+    forward = dx * np.cos(yaw) + dy * np.sin(yaw)
+    near = np.flatnonzero(np.hypot(dx, dy) < 60.0)
+    if not len(near):
+        return True
+    them = agents[near]
+    gap = np.sqrt(((them[:, None, :2] - line) ** 2).sum(2)).min(1)
+    on_lane = gap < width / 2 + them[:, 4] / 2 - 0.2
+    pace = them[:, 6] * np.cos(yaw) + them[:, 7] * np.sin(yaw)
+    centre = forward[near] - (car.length / 2 - car.rear_overhang)
+    room = np.abs(centre) - (them[:, 3] + car.length) / 2
+    front = np.maximum(4.0, 0.6 * speed + 1.2 * (speed - pace))
+    rear = np.maximum(4.0, 0.5 * pace + 1.8 * (pace - speed))
+    blocked = on_lane & (room < np.where(centre > 0, front, rear))
+    return not blocked.any()
+
+
+def dense(line: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "Q 2"]:
+    """Return a polyline with points close enough to measure distances to them."""
+    from drivebyword.core.geometry import resample
+
+    return resample(line, 2 * SPACING)

@@ -1,0 +1,333 @@
+"""The privileged driver: ground truth and the mission in; act, reason, plan and speed out.
+
+Speed is SUMO's own plan for the ego (car-following and right of way), made gentler by profiles for
+what is known ahead (curves, limits, signals, leaders, stops) and safer by a swept-path check. Steering is
+pure pursuit on lane centres and links. It uses only what some sensor of the student can see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, pi
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from drivebyword.core.kinematics import CarConfig, CarState, advance
+from drivebyword.core.records import (
+    CAUSES,
+    DECISIONS,
+    PLAN_DISTANCES,
+    RELATIONS,
+    Reason,
+    SignalState,
+    Snapshot,
+)
+from drivebyword.world import pedals
+from drivebyword.world.caution import Ahead, find_conflict, find_leader
+from drivebyword.world.graph import RoadGraph
+from drivebyword.world.paths import Track
+from drivebyword.world.roads import RoadMap
+from drivebyword.world.traffic import SpeedPlan
+from drivebyword.world.wayfinding import Errand, Wayfinder
+
+FUTURE = 4
+"""F: decisions in an act chunk."""
+HORIZON = 5
+"""Decisions rolled forward: one second."""
+STAND_OFF = 1.0
+"""Metres between the front bumper and a stop line."""
+AMBER_BRAKE = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertDecision:
+    """What the expert would do now, why, and where it is going."""
+
+    act: Float[np.ndarray, "F 3"]
+    reason: Reason
+    plan: Float32[np.ndarray, "P 2"]
+    """Its path at PLAN_DISTANCES, ego frame."""
+    speed: float
+    """m/s it expects one second ahead."""
+    blocked: bool = False
+    """True where the lane does not lead where the mission goes and no change was possible."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Limit:
+    """One thing that holds the car back."""
+
+    cause: str
+    relation: str
+    stop: float = inf
+    """Arc length for the front bumper to stop at."""
+    leader: Ahead | None = None
+    accel: float = inf
+    """Fixed: held while it lasts."""
+    stops: bool = True
+    """Ends in standing, as opposed to slowing."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outlook:
+    """What the controller follows for the next second."""
+
+    track: Track
+    start: float
+    """The rear axle's arc length now."""
+    speeds: Float[np.ndarray, "2 P"]
+    limits: list[Limit]
+    cap: float
+    """Speed never exceeded."""
+
+
+class Expert:
+    """Drives by ground truth."""
+
+    def __init__(self, road_map: RoadMap, graph: RoadGraph, car: CarConfig, dt: float) -> None:
+        self.road_map, self.graph, self.car, self.dt = road_map, graph, car, dt
+        self.wayfinder = Wayfinder(graph, car)
+        self._front = car.length - car.rear_overhang
+        self._head = {head.lane: k for k, head in enumerate(road_map.signals)}
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Forget the last scene. The expert draws nothing: `seed` is the protocol's."""
+        del seed
+        self.wayfinder.reset()
+        self._amber: tuple[str, bool] | None = None
+
+    def decide(self, snapshot: Snapshot, state: CarState, mission: Errand, speed_plan: SpeedPlan) -> ExpertDecision:
+        """Return the act, its reason, the path and the speed, at any state the car may be in."""
+        way = self.wayfinder.update(state, snapshot, mission)
+        track, s = way.track, way.s
+        factor = mission.speed_factor
+        speeds = pedals.curve_speeds(track, s, factor)
+        limits = self._limits(snapshot, state, mission, speed_plan)
+        outlook = Outlook(
+            track=track, start=s, speeds=speeds, limits=limits, cap=float(np.interp(s, track.s, track.limit))
+        )
+        act, pace, first, cause = self._roll(state, outlook)
+        plan = np.array([track.at(s + d) for d in PLAN_DISTANCES])
+        reason = self._reason(state, mission, outlook, act, pace, first, cause)
+        return ExpertDecision(
+            act=act, reason=reason, plan=_in_ego_frame(plan, state), speed=pace[-1], blocked=way.blocked
+        )
+
+    # ------------------------------------------------------------------ what holds the car back
+
+    def _limits(self, snapshot: Snapshot, state: CarState, mission: Errand, plan: SpeedPlan) -> list[Limit]:
+        way = self.wayfinder.way
+        track, s = way.track, way.s
+        limits = []
+        signal = self._signal(track, s, state, snapshot)
+        if signal is not None:
+            limits.append(signal)
+        if way.stop is not None:
+            limits.append(Limit(cause="instruction", relation="here", stop=way.stop))
+        if way.blocked_at is not None:
+            limits.append(Limit(cause="obstacle", relation="ahead", stop=way.blocked_at))
+        leader = find_leader(track, s, snapshot, self.car)
+        if leader is not None:
+            cause = "pedestrian" if leader.person else "lead_vehicle"
+            limits.append(Limit(cause=cause, relation="ahead", leader=leader, stops=leader.speed < 0.5))
+        conflict = find_conflict(track, s, state.speed, snapshot, self.car)
+        if conflict is not None:
+            room = conflict.distance - 1.5
+            need = state.speed**2 / (2 * max(room, 0.2))
+            if need > (0.5 if conflict.person else 0.9) or state.speed < 2.0:
+                cause = (
+                    "pedestrian"
+                    if conflict.person
+                    else ("crossing_traffic" if conflict.side != "ahead" else "obstacle")
+                )
+                limits.append(Limit(cause=cause, relation=conflict.side, accel=-max(need, 0.8)))
+        limits.append(self._sumo_limit(snapshot, state, plan, signal, leader))
+        return limits
+
+    def _signal(self, track: Track, s: float, state: CarState, snapshot: Snapshot) -> Limit | None:
+        """Return the stop line to stop at, by the colour of the next signal on the way."""
+        front = s + self._front
+        for span in track.links_ahead(s):
+            if span.link is None or span.start < front - 0.3:
+                continue
+            head = self._head.get(span.lane.id)
+            if span.link.tls is None or head is None or span.start - front > 75.0:
+                return None
+            colour = int(snapshot.signals[head])
+            if colour in (SignalState.GREEN, SignalState.DARK):
+                self._amber = None
+                return None
+            room = span.start - front
+            if colour == SignalState.AMBER:
+                if self._amber is None or self._amber[0] != span.link.from_lane:
+                    late = state.speed**2 / (2 * max(room - 0.3, 0.05)) > AMBER_BRAKE
+                    self._amber = (span.link.from_lane, late)
+                if self._amber[1]:
+                    return None
+            return Limit(cause="red_light", relation="junction_ahead", stop=span.start - min(STAND_OFF, 0.5 * room))
+        return None
+
+    def _sumo_limit(
+        self, snapshot: Snapshot, state: CarState, plan: SpeedPlan, signal: Limit | None, leader: Ahead | None
+    ) -> Limit:
+        """Name the cause of SUMO's own plan as well as it can be told."""
+        accel = (plan.speed - state.speed) / self.dt
+        stops = plan.speed < 0.5 or accel < -1.0
+        limit = Limit(cause="crossing_traffic", relation="junction_ahead", accel=accel, stops=stops)
+        person = self._person_near(snapshot)
+        if plan.foes:
+            limit.relation = self._side(snapshot, plan.foes[0].key)
+        elif person is not None:
+            limit.cause, limit.relation = "pedestrian", person
+        elif signal is not None:
+            limit.cause = "red_light"
+        elif leader is not None and leader.gap < 6.0 + 2.5 * state.speed:
+            limit.cause, limit.relation = ("pedestrian" if leader.person else "lead_vehicle"), "ahead"
+        elif plan.leader is not None and plan.leader.gap < 6.0 + 2.5 * state.speed:
+            limit.cause, limit.relation = "lead_vehicle", "ahead"
+        return limit
+
+    def _person_near(self, snapshot: Snapshot) -> str | None:
+        """Tell where a person is who is on, or within 3 m of, the way through the next junction."""
+        way = self.wayfinder.way
+        people = snapshot.agents[snapshot.agent_kind == 5]
+        if not len(people):
+            return None
+        low, high = np.searchsorted(way.track.s, (way.s, way.s + 28.0))
+        line = way.track.line[low:high:2]
+        if not len(line):
+            return None
+        gap = np.hypot(people[:, None, 0] - line[:, 0], people[:, None, 1] - line[:, 1]).min(1)
+        moving = np.hypot(people[:, 6], people[:, 7]) > 0.2
+        on_road = self.graph.is_drivable(people[:, :2].astype(np.float64))
+        close = np.flatnonzero((gap < 5.0) & on_road & moving)
+        if not len(close):
+            return None
+        nearest = people[close[np.argmin(gap[close])]]
+        return self._bearing(snapshot, float(nearest[0]), float(nearest[1]))
+
+    def _side(self, snapshot: Snapshot, key: int) -> str:
+        rows = np.flatnonzero(snapshot.agent_key == key)
+        if not len(rows):
+            return "junction_ahead"
+        return self._bearing(snapshot, float(snapshot.agents[rows[0], 0]), float(snapshot.agents[rows[0], 1]))
+
+    def _bearing(self, snapshot: Snapshot, x: float, y: float) -> str:
+        angle = np.arctan2(y - snapshot.ego[1], x - snapshot.ego[0]) - snapshot.ego[2]
+        angle = float((angle + pi) % (2 * pi) - pi)
+        return "ahead" if abs(angle) < 0.3 else ("left" if angle > 0 else "right")
+
+    # ------------------------------------------------------------------ the next second
+
+    def _roll(
+        self, state: CarState, outlook: Outlook
+    ) -> tuple[Float[np.ndarray, "F 3"], list[float], float, Limit | None]:
+        """Run controller and car forward; return triples, speeds, the first acceleration and what set it."""
+        triples, pace = [], []
+        now, s, first, cause = state, outlook.start, 0.0, None
+        for step in range(HORIZON):
+            accel, limit = self._accel(now, s, step * self.dt, outlook)
+            halt = now.speed < 0.3 and accel <= 0.05
+            if step == 0:
+                first, cause = accel, limit
+            throttle, brake = pedals.press(pedals.soften(accel, now), now, self.car, halt)
+            steer = pedals.pursue(outlook.track, s, now, self.car)
+            triple = np.array([steer, throttle, brake])
+            triples.append(triple)
+            now = advance(now, triple, self.dt, self.car, substep=0.05)
+            s = outlook.track.locate(now.x, now.y, s, back=2.0, ahead=8.0)[0]
+            pace.append(now.speed)
+        return np.stack(triples[:FUTURE]), pace, first, cause
+
+    def _accel(self, now: CarState, s: float, later: float, outlook: Outlook) -> tuple[float, Limit | None]:
+        """Return the acceleration wanted and the limit behind it (None: free, or a curve)."""
+        glance = s + 0.4 * now.speed
+        wanted = min(float(np.interp(glance, *outlook.speeds)), outlook.cap)
+        accel, behind = pedals.toward_speed(wanted, now.speed), None
+        front = s + self._front
+        for limit in outlook.limits:
+            if limit.leader is not None:
+                gap = limit.leader.gap + limit.leader.speed * later - (s - outlook.start)
+                value = pedals.behind_leader(gap, now.speed, limit.leader.speed)
+            elif limit.stop < inf:
+                value = pedals.toward_stop(limit.stop - front, now.speed)
+            elif limit.accel < accel or later == 0.0:
+                value = limit.accel if now.speed > 0.05 or limit.accel > 0 else min(0.0, limit.accel)
+            else:
+                continue
+            if value < accel - 1e-6:
+                accel, behind = value, limit
+        return max(accel, -8.0), behind
+
+    # ------------------------------------------------------------------ why
+
+    def _reason(
+        self,
+        state: CarState,
+        mission: Errand,
+        outlook: Outlook,
+        act: Float[np.ndarray, "F 3"],
+        pace: list[float],
+        first: float,
+        limit: Limit | None,
+    ) -> Reason:
+        """Say what is done and what decides it; taken from the act itself, so that the two agree."""
+        losing = pace[FUTURE - 1] < state.speed - 0.25 or (state.speed > 0.3 and act[:, 2].mean() > 0.02)
+        standing = state.speed < 0.3 and act[0, 1] < 0.02
+        cause, relation = (limit.cause, limit.relation) if limit is not None else ("clear", "ahead")
+        if standing:
+            return _reason(
+                "wait", cause if limit is not None else "instruction", relation if limit is not None else "here"
+            )
+        if limit is not None and losing and limit.stops:
+            return _reason("stop", cause, relation)
+        turn = self._turning(state, outlook)
+        if turn is not None:
+            return _reason(turn[0], "instruction", turn[1])
+        side = self.wayfinder.changing(state)
+        if side is not None:
+            return _reason(f"change_{side}", "instruction", side)
+        if losing:
+            if limit is not None:
+                return _reason("slow", cause, relation)
+            curved = self._curve_decides(state, outlook)
+            return _reason("slow", "curve", "ahead") if curved else _reason("slow", "instruction", "here")
+        if limit is not None and limit.leader is not None and first < 0.8:
+            return _reason("go", cause, relation)
+        return _reason("go", "clear", "ahead")
+
+    def _turning(self, state: CarState, outlook: Outlook) -> tuple[str, str] | None:
+        """Return (decision, relation) while turning through a junction or about to."""
+        track, s = outlook.track, outlook.start
+        for span in track.links_ahead(s)[:1]:
+            if span.link is None or span.link.direction not in ("left", "right"):
+                return None
+            if s + self._front < span.start - 1.5 * max(state.speed, 2.0):
+                return None
+            left = (track.heading_at(span.end + 2.0) - state.yaw + pi) % (2 * pi) - pi
+            sign = 1.0 if span.link.direction == "left" else -1.0
+            if left * sign < 0.2:
+                return None
+            return f"turn_{span.link.direction}", "in_junction" if s + self._front > span.start else "junction_ahead"
+        return None
+
+    def _curve_decides(self, state: CarState, outlook: Outlook) -> bool:
+        """Tell whether a curve, not the cruising speed, makes the car slow down."""
+        arc, allowed = outlook.speeds
+        here = float(np.interp(outlook.start, arc, allowed))
+        k = int(np.argmin(allowed))
+        return bool(
+            here < outlook.cap - 0.5 and abs(outlook.track.curvature[np.searchsorted(outlook.track.s, arc[k])]) > 0.01
+        )
+
+
+def _reason(decision: str, cause: str, relation: str) -> Reason:
+    return Reason(DECISIONS.index(decision), CAUSES.index(cause), RELATIONS.index(relation))
+
+
+def _in_ego_frame(points: Float[np.ndarray, "P 2"], state: CarState) -> Float32[np.ndarray, "P 2"]:
+    cos, sin = np.cos(state.yaw), np.sin(state.yaw)
+    x, y = points[:, 0] - state.x, points[:, 1] - state.y
+    return np.stack([x * cos + y * sin, y * cos - x * sin], axis=1).astype(np.float32)
