@@ -13,7 +13,7 @@ STAMP := $(VENV)/.ready
 WEIGHTS := $(VENV)/.weights
 
 .DEFAULT_GOAL := help
-.PHONY: help setup drive test lint format train-tiny evaluate bench check-lerobot pictures clean
+.PHONY: help setup drive test lint format train-tiny evaluate bench check-lerobot tables pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,11 @@ bench: setup ## frames per second of the world, decisions per second of the poli
 check-lerobot: setup ## open one of our datasets with LeRobot's own loader, in its own environment
 	@$(BIN)/python tools/check_lerobot.py
 
-pictures: setup ## draw the pictures of the README again from a drive
-	@OMP_NUM_THREADS=2 $(BIN)/python -m drivebyword.loop.picture --out docs/pictures/drive.webp
+tables: setup ## write the tables of README and docs/RESULTS.md from docs/results/*.json
+	@$(BIN)/python tools/write_tables.py
+
+pictures: setup ## draw the picture of the README again, from a drive (needs chromium)
+	@$(BIN)/python tools/take_picture.py $(OUT)/drive/replay.html docs/pictures/drive.webp
 
 clean: ## remove what was built (keeps .venv; datasets and checkpoints in out/ go)
 	rm -rf $(OUT) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -16,6 +16,7 @@ from typing import Annotated, Protocol
 import tyro
 
 from drivebyword.cli.driving import Drive
+from drivebyword.cli.judging import Bench, Compare, Evaluate
 from drivebyword.cli.learning import Collect, Train
 
 
@@ -46,6 +47,9 @@ Commands = (
     Annotated[Drive, tyro.conf.subcommand("drive")]
     | Annotated[Collect, tyro.conf.subcommand("collect")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -21,7 +21,7 @@ _WEATHERS = ("day", "night", "fog", "night-fog")
 class Drive:
     """Type a sentence and watch the car drive it."""
 
-    sentence: tyro.conf.Positional[str]
+    sentence: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SENTENCE")]
     """What the passenger types."""
     out: Path = Path("out/drive")
     """Folder for replay.html, drive.mp4, the episode and summary.json."""
@@ -31,11 +31,11 @@ class Drive:
     """Scene seed: town, traffic, start, weather."""
     policy: str = "tiny"
     """`tiny` (shipped), `expert`, `constant`, or the folder of a checkpoint."""
-    then: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    then: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="SECOND:SENTENCE")] = ()
     """A later sentence and when to type it, as 12:"pull over"; may be given again."""
-    sensors: str | None = None
+    sensors: Annotated[str | None, tyro.conf.arg(metavar="NAME,NAME")] = None
     """Give the driver only these sensors, e.g. wide,lidar."""
-    weather: str | None = None
+    weather: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """day, night, fog or night-fog; the scene decides without it."""
     guard: bool = True
     """Let the guard check every act."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -48,7 +49,7 @@ class Collect:
 class Train:
     """Make a checkpoint from nothing: rounds of driving, relabelling and learning."""
 
-    preset: tyro.conf.Positional[str] = "tiny"
+    preset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PRESET")] = "tiny"
     """Name of a preset."""
     out: Path = Path("out/train/tiny")
     """Folder of the run; a killed run goes on where it was, bit by bit."""
@@ -63,14 +64,10 @@ class Train:
         """Train."""
         from dataclasses import replace
 
-        from drivebyword import presets
-        from drivebyword.loop.policies import unknown
+        from drivebyword.presets import preset
         from drivebyword.train.loop import train
 
-        known = {"tiny": presets.tiny}
-        if self.preset not in known:
-            raise ValueError(unknown("preset", self.preset, list(known)))
-        config = replace(known[self.preset](), processes=self.processes, threads=self.threads, seed=self.seed)
+        config = replace(preset(self.preset), processes=self.processes, threads=self.threads, seed=self.seed)
         print(f"checkpoint: {train(config, self.out)}")
         return 0
 

@@ -22,6 +22,14 @@ def policy_names() -> list[str]:
     return [*shipped, "expert", "constant"]
 
 
+def checkpoint_folder(name: str) -> Path:
+    """Return where a shipped checkpoint, or one given as a folder, lies."""
+    folder = CHECKPOINTS / name if (CHECKPOINTS / name / "config.json").exists() else Path(name)
+    if not (folder / "config.json").exists():
+        raise ValueError(unknown("policy", name, policy_names()) + ", or give the folder of a checkpoint")
+    return folder
+
+
 def load_policy(name: str, env: DrivingEnv, threads: int | None = None) -> Policy:
     """Return the policy of that name, or of a checkpoint folder.
 
@@ -36,9 +44,7 @@ def load_policy(name: str, env: DrivingEnv, threads: int | None = None) -> Polic
         from drivebyword.loop.rollout import ExpertPolicy
 
         return ExpertPolicy(env)
-    folder = CHECKPOINTS / name if (CHECKPOINTS / name / "config.json").exists() else Path(name)
-    if not (folder / "config.json").exists():
-        raise ValueError(unknown("policy", name, policy_names()) + ", or give the folder of a checkpoint")
+    folder = checkpoint_folder(name)
     from drivebyword.model.streaming import StreamingPolicy
 
     return StreamingPolicy.from_pretrained(folder, threads=threads)

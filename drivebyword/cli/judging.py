@@ -1,0 +1,134 @@
+"""`drivebyword evaluate`, `compare` and `bench`: closed-loop scores, paired differences, speeds."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from drivebyword.evaluate.rows import DriverFactory, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Drive a policy and its control rows through a suite, closed-loop, and report rates with intervals."""
+
+    suite: str = "town"
+    """Name of a suite."""
+    seeds: str = "300"
+    """The first N test seeds, or A:B with B excluded."""
+    policy: str = "tiny"
+    """`tiny` (shipped), `expert`, `constant`, or the folder of a checkpoint."""
+    rows: Annotated[str | None, tyro.conf.arg(metavar="ROW,ROW")] = None
+    """Rows to judge, e.g. policy,guarded,expert; all of them without it."""
+    gate: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="[ROW.]METRIC=BOUND")] = ()
+    """METRIC=BOUND or ROW.METRIC=BOUND that the interval must pass, else exit code 1; may be given again."""
+    processes: int = 2
+    """Simulations side by side."""
+    out: Path = Path("out/evaluate")
+    """Folder for report.json and report.html; a killed run goes on where it was."""
+
+    def run(self) -> int:
+        """Judge, then print the table."""
+        from drivebyword.evaluate.rows import choose_rows, standard_rows
+
+        rows = standard_rows(_factory(self.policy))
+        if self.rows is not None:
+            rows = choose_rows(rows, [name.strip() for name in self.rows.split(",")])
+        return _judge(rows, self.suite, self.seeds, self.out, self.processes, self.gate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Drive two policies through the same scenes and report the paired difference."""
+
+    first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="POLICY")]
+    """`tiny`, `expert`, `constant`, or the folder of a checkpoint."""
+    second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="POLICY")]
+    """What to compare it with."""
+    suite: str = "town"
+    """Name of a suite."""
+    seeds: str = "100"
+    """The first N test seeds, or A:B with B excluded."""
+    guard: bool = False
+    """Let the guard check every act of both."""
+    processes: int = 2
+    """Simulations side by side."""
+    out: Path = Path("out/compare")
+    """Folder for report.json and report.html; a killed run goes on where it was."""
+
+    def run(self) -> int:
+        """Judge both, then print the differences."""
+        from drivebyword.evaluate.rows import Row
+
+        if self.first == self.second:
+            raise ValueError(f"both policies are {self.first!r}: name two different ones")
+        rows = {name: Row(driver=_factory(name), guarded=self.guard) for name in (self.first, self.second)}
+        return _judge(rows, self.suite, self.seeds, self.out, self.processes, ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure speed on this machine: `world` in frames per CPU-second, `latency` in milliseconds a decision."""
+
+    what: tyro.conf.Positional[Literal["world", "latency"]]
+    """What to measure."""
+    policy: str = "tiny"
+    """latency: whose decisions."""
+    out: Path = Path("out/bench")
+    """Folder for the report."""
+
+    def run(self) -> int:
+        """Measure, write and print."""
+        from drivebyword.data.files import write_json
+
+        if self.what == "world":
+            from drivebyword.evaluate.bench import bench_world
+
+            report = bench_world()
+        else:
+            from drivebyword.evaluate.latency import bench_latency
+            from drivebyword.loop.policies import checkpoint_folder
+
+            report = bench_latency(checkpoint_folder(self.policy))
+        path = write_json(self.out / f"{self.what}.json", report)
+        met = True
+        for name, row in report["rows"].items():
+            floor = row.get("floor")
+            met = met and (floor is None or row["value"] >= floor)
+            print(f"{name}: {row['value']:.4g} {row['unit']}" + (f" (floor {floor:g})" if floor is not None else ""))
+        print(f"report: {path}")
+        return 0 if met else 1
+
+
+def _factory(name: str) -> DriverFactory:
+    """Return what makes the policy of that name in every worker."""
+    from drivebyword.evaluate.rows import Checkpoint, constant_speed, expert
+    from drivebyword.loop.policies import checkpoint_folder
+
+    privileged = {"expert": expert, "constant": constant_speed}
+    return privileged[name] if name in privileged else Checkpoint(checkpoint_folder(name))
+
+
+def _judge(rows: dict[str, Row], suite_name: str, seeds: str, out: Path, processes: int, gates: tuple[str, ...]) -> int:
+    """Judge, print the table and the gates that were not met."""
+    from drivebyword.evaluate.judge import evaluate
+    from drivebyword.evaluate.report import check_gates, render_table
+    from drivebyword.evaluate.suites import parse_seeds, suite
+    from drivebyword.world.rigs import tiny
+
+    command = "drivebyword " + " ".join(shlex.quote(word) for word in sys.argv[1:])
+    report: dict[str, Any] = evaluate(
+        rows, suite(suite_name), parse_seeds(seeds), out, rig=tiny(), processes=processes, command=command
+    )
+    print(render_table(report))
+    missed = check_gates(report, list(gates))
+    for line in missed:
+        print(f"gate not met: {line}", file=sys.stderr)
+    print(f"report: {out / 'report.html'}")
+    return 1 if missed else 0
