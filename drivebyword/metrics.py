@@ -164,9 +164,9 @@ def _manners(episode: Episode) -> dict[str, float]:
 
 def _slope(values: Float[np.ndarray, " T"], dt: float) -> Float64[np.ndarray, " T"]:
     """Return the rate of change over 5 samples (a Savitzky-Golay filter, as nuPlan smooths its jerks)."""
-    padded = np.pad(values.astype(np.float64), 2, mode="edge")
     if len(values) == 0:
         return np.zeros(0)
+    padded = np.pad(values.astype(np.float64), 2, mode="edge")
     return np.convolve(padded, np.array([2.0, 1.0, 0.0, -1.0, -2.0]) / (10.0 * dt), mode="valid")
 
 

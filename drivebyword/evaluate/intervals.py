@@ -100,7 +100,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2.0 * tail)
 
 
-def paired_difference(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"], seed: int = 0) -> PairedDifference:
+def paired_difference(a: Float[np.ndarray, " A"], b: Float[np.ndarray, " B"], seed: int = 0) -> PairedDifference:
     """Compare two policies on the same scenes, in the same order: 0-or-1 outcomes or scores.
 
     The p-value is McNemar's on who did better in a scene (for scores: the sign test, which it then is).

@@ -97,7 +97,7 @@ def _table(head: list[str], body: list[list[str]]) -> str:
     return f"<div class=scroll><table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
-def _cell(name: str, cell: dict[str, float] | None, low_is_good: bool) -> str:
+def _cell(name: str, cell: dict[str, float | int] | None, low_is_good: bool) -> str:
     """Render a value, its interval and a bar."""
     from drivebyword.evaluate.report import show_value
 

@@ -39,6 +39,8 @@ MEANS = ("driving_score", "progress", "comfort_steps", "replaced", "clipped", "d
 LOWER_IS_BETTER = (*EVENT_METRICS, "crashed", "replaced", "clipped", "duration_s")
 COMPARED = ("success", "collision_at_fault", "driving_score")
 Results = list[dict[str, Any]]
+Cell = dict[str, float | int]
+"""One metric: k, n, rate, low, high or mean, low, high, n."""
 
 
 def build_report(
@@ -80,10 +82,10 @@ def build_report(
     }
 
 
-def measure(results: Results) -> dict[str, dict[str, float]]:
+def measure(results: Results) -> dict[str, Cell]:
     """Return every metric of one row with its interval."""
     scores = [r["scores"] for r in results]
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Cell] = {}
     for name in RATES:
         # A metric that is missing or not finite is a failure, not a gap.
         worst = 1.0 if name in LOWER_IS_BETTER else 0.0
@@ -109,7 +111,7 @@ def _counts(scores: list[dict[str, float]], name: str) -> tuple[Float[np.ndarray
     return np.array(k), np.array(n)
 
 
-def _families(results: Results) -> dict[str, dict[str, dict[str, float]]]:
+def _families(results: Results) -> dict[str, dict[str, Cell]]:
     """Return the metrics by scenario and weather, where there is more than one."""
     names = sorted({f"{r['scenario']}/{r['family']}" for r in results})
     groups = {n: [r for r in results if f"{r['scenario']}/{r['family']}" == n] for n in names}
@@ -130,7 +132,7 @@ def _null_of(name: str, rows: dict[str, Row], by_row: dict[str, Results]) -> Res
     return []
 
 
-def _add_causal(metrics: dict[str, dict[str, float]], told: Results, untold: Results) -> None:
+def _add_causal(metrics: dict[str, Cell], told: Results, untold: Results) -> None:
     """Add compliance minus what comes true anyway, on the scenes both drove."""
     there = {r["seed"]: r["scores"] for r in untold}
     pairs = [(r["scores"], there[r["seed"]]) for r in told if r["seed"] in there]
@@ -210,7 +212,7 @@ TABLE = (
 )
 
 
-def show_value(name: str, cell: dict[str, float] | None) -> str:
+def show_value(name: str, cell: Cell | None) -> str:
     """Render a metric with its interval, as `87.0 % [82.7, 90.3]`."""
     if cell is None or cell.get("n") == 0:
         return "-"

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Transform = Callable[[Observation], Observation]
 
 
+@runtime_checkable
 class DriverFactory(Protocol):
     """Makes a policy, once per worker process. Hashable and picklable: a frozen dataclass or a function."""
 
