@@ -51,7 +51,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_own_prefix())
         os.close(handle)
         temporary = Path(name)
         try:
@@ -99,7 +99,7 @@ def write_folder_atomic(path: str | Path, *, replace: bool = False) -> Iterator[
     path = Path(path)
     with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_own_prefix()))
     try:
         # The block's own OSErrors (a full disk while it writes) deserve the same one line.
         with one_line_errors(path):
@@ -120,7 +120,7 @@ def _move_folder(source: Path, path: Path, *, replace: bool) -> None:
         raise ValueError(f"{path} exists already: choose another place or delete it")
     elif not _exchange(source, path):
         # Where the file system cannot swap two folders in one step, the old one steps aside first.
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_own_prefix()))
         path.rename(aside / "old")
         source.rename(path)
         shutil.rmtree(aside, ignore_errors=True)
@@ -155,9 +155,27 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _own_prefix() -> str:
+    """Return a prefix that names this process, so that others can see whether the writer still lives."""
+    return f"{TEMPORARY_PREFIX}{os.getpid()}-"
+
+
+def _writer_lives(path: Path) -> bool:
+    pid = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def remove_leftovers(folder: str | Path) -> int:
-    """Delete what killed writers left in `folder`; return how many there were. Call only when nobody writes."""
-    found = list(Path(folder).glob(TEMPORARY_PREFIX + "*"))
+    """Delete what killed writers left in `folder`, sparing those at work on this machine; return how many."""
+    found = [path for path in Path(folder).glob(TEMPORARY_PREFIX + "*") if not _writer_lives(path)]
     for path in found:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
