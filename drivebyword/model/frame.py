@@ -8,11 +8,12 @@ decoder is the expensive part, and two neighbours fit one wider token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from drivebyword.core.records import RigConfig
@@ -78,8 +79,7 @@ class FrameEncoder(nn.Module):
                 f"cameras of {self.vision.counts} tokens or {c.lidar_tokens} of LiDAR: no multiples of {c.merge}"
             )
         self.counts = self._counts()
-        owner = torch.repeat_interleave(torch.arange(self.sensors), torch.tensor(self.counts[:-2]))
-        self.register_buffer("owner", owner, persistent=False)
+        self.register_buffer("owner", _owners(self.counts[:-2]), persistent=False)
         self.kind = nn.Parameter(torch.randn(sum(self.counts), width) * 0.02)
 
     def _counts(self) -> tuple[int, ...]:
@@ -140,8 +140,7 @@ class FrameEncoder(nn.Module):
         if self.radar is not None:
             parts.append(self.radar(flat["radar"], flat["radar_valid"], flat["ego"][:, 0]))
             counts.append(self.config.radar_tokens)
-        owner = torch.repeat_interleave(torch.arange(self.sensors), torch.tensor(counts)).to(alive.device)
-        seen = alive[:, owner]
+        seen = alive[:, _owners(counts).to(alive.device)]
         # A frame without any sensor still has to attend to something; its grounded tokens then mean little.
         return torch.cat([p.to(parts[0].dtype) for p in parts], dim=1), seen | ~alive.any(-1, keepdim=True)
 
@@ -173,3 +172,8 @@ class FrameEncoder(nn.Module):
         if self.enter_radar is not None:
             parts.append(self.enter_radar(sensors[:, pixels:]))
         return parts
+
+
+def _owners(counts: Sequence[int]) -> Int[Tensor, " L"]:
+    """Return which sensor each token belongs to."""
+    return torch.tensor([index for index, count in enumerate(counts) for _ in range(count)])

@@ -20,6 +20,7 @@ from drivebyword.model.backbone import Decoder, DecoderConfig
 from drivebyword.model.frame import EncoderConfig, FrameEncoder, Maps, Words
 from drivebyword.model.layers import CrossAttention, RMSNorm
 from drivebyword.model.ranging import Normalisation
+from drivebyword.model.reader import ReaderConfig
 from drivebyword.tokens.action import ActionGrammar
 from drivebyword.tokens.stream import Batch, Layout, StreamConfig, frame_age, history
 
@@ -34,6 +35,7 @@ class PolicyConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     scale: Normalisation = field(default_factory=Normalisation)
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
     word_width: int = 576
     """Width of the reader's states."""
 

@@ -41,7 +41,7 @@ class Vision(nn.Module):
         # One learned place per patch of every camera says both which camera and where.
         self.place = nn.Parameter(torch.randn(sum(self.counts), width) * 0.02)
         self.blocks = nn.ModuleList(EncoderBlock(width, heads, hidden) for _ in range(layers))
-        camera_of = torch.repeat_interleave(torch.arange(len(cameras)), torch.tensor(self.counts))
+        camera_of = torch.tensor([index for index, count in enumerate(self.counts) for _ in range(count)])
         self.register_buffer("camera_of", camera_of, persistent=False)
 
     def forward(

@@ -1,0 +1,177 @@
+"""Claims about driving step by step."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from drivebyword.core.records import Observation
+from drivebyword.model.policy import Policy
+from drivebyword.model.reader import Reader, ReaderConfig, Reading
+from drivebyword.model.streaming import StreamingPolicy
+from drivebyword.tokens.stream import Batch
+from drivebyword.tokens.text import unreadable
+from tests.test_model import SMALL, make_policy
+
+
+class ScriptedReader(Reader):
+    """Gives each sentence random but fixed states, without a language model."""
+
+    def _read(self, sentence):
+        why_not = unreadable(sentence)
+        rows = 0 if why_not else len(sentence.split())
+        generator = torch.Generator().manual_seed(sum(map(ord, sentence)))
+        return Reading(torch.randn(rows, 576, generator=generator).half(), why_not)
+
+
+def observe(step: int, instruction: str = "turn left here", seed: int = 0) -> Observation:
+    """Return a random observation."""
+    rng = np.random.default_rng([seed, step])
+    rig = SMALL.rig
+    return Observation(
+        time_s=step * 0.2,
+        cameras={c.name: rng.integers(0, 256, (c.height, c.width, 3), dtype=np.uint8) for c in rig.cameras},
+        lidar=rng.random((16, 128, 2), dtype=np.float32) * 50,
+        radar=rng.standard_normal((12, 4)).astype(np.float32),
+        radar_valid=rng.random(12) < 0.5,
+        ego=rng.random(7).astype(np.float32) * 3,
+        instruction=instruction,
+    )
+
+
+def join(frames: list[Batch], **changes) -> Batch:
+    """Return single frames as one sequence."""
+    one = frames[0]
+
+    def cat(name):
+        return torch.cat([getattr(f, name) for f in frames], dim=1)
+
+    return Batch(
+        cameras={n: torch.cat([f.cameras[n] for f in frames], dim=1) for n in one.cameras},
+        **{n: cat(n) for n in ("lidar", "radar", "radar_valid", "ego", "present", "history_valid")},
+        **changes,
+    )
+
+
+def long_pass(stream: StreamingPolicy, observations, tokens):
+    """Return the logits of one long masked forward pass over consecutive decisions."""
+    states = stream.reader.read(observations[0].instruction).states
+    batch = join(
+        [stream.frame_batch(o) for o in observations],
+        words=states[None].float(),
+        word_mask=torch.ones(1, len(states), dtype=torch.bool),
+        tokens=torch.from_numpy(np.stack(tokens))[None],
+    )
+    with torch.inference_mode():
+        return stream.policy(batch, stride=stream.policy.config.stream.stride).logits[0].numpy()
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return make_policy()
+
+
+@pytest.fixture
+def stream(policy):
+    return StreamingPolicy(policy, ScriptedReader(ReaderConfig()))
+
+
+def test_fifty_streamed_frames_equal_one_long_masked_pass(stream):
+    observations = [observe(i) for i in range(50)]
+    tokens, logits = [], []
+    for one in observations:
+        stream.decide(one)
+        tokens.append(stream.trace.tokens)
+        logits.append(stream.trace.logits)
+    whole = long_pass(stream, observations, tokens)
+    np.testing.assert_array_equal(SMALL.grammar.greedy(whole), np.stack(tokens))
+    legal = SMALL.grammar.legal
+    assert np.abs(whole[:, legal] - np.stack(logits)[:, legal]).max() < 1e-4
+
+
+@torch.inference_mode()
+def test_the_drafts_tokens_are_those_of_plain_greedy_decoding(stream, policy):
+    passes = []
+    for step in range(12):
+        one = observe(step // 3)  # repeats let drafts hold now and then
+        history = list(stream._frames)
+        stream.decide(one)
+        passes.append(stream.trace.passes)
+        plain = SMALL.grammar.ranges[:, 0].copy()
+        other = StreamingPolicy(policy, stream.reader)
+        other._hear(one.instruction)
+        other._frames.extend(history)
+        frame = other._pass_frame(other.frame_batch(one))
+        for position in range(SMALL.grammar.length):
+            logits = policy.answer(other._pass_act(frame, plain)).numpy()
+            plain[position] = SMALL.grammar.greedy(logits)[position]
+        np.testing.assert_array_equal(plain, stream.trace.tokens)
+    assert max(passes) <= SMALL.grammar.length
+
+
+def test_a_new_sentence_encodes_the_window_once_more_and_nothing_older_matters(stream):
+    back = SMALL.stream.stride * (SMALL.stream.window - 1)
+    first = [observe(i) for i in range(9)]
+    for one in first:
+        stream.decide(one)
+    after = [observe(i, "now go right please") for i in range(9, 14)]
+    tokens = []
+    for one in after:
+        stream.decide(one)
+        tokens.append(stream.trace.tokens)
+    window = [dataclasses.replace(o, instruction="now go right please") for o in first[-back:]]
+    whole = long_pass(stream, window + after, [tokens[0]] * back + tokens)[back:]
+    np.testing.assert_array_equal(SMALL.grammar.greedy(whole), np.stack(tokens))
+
+
+def test_reset_forgets(stream):
+    stream.decide(observe(0))
+    first = stream.trace.logits
+    stream.decide(observe(1))
+    stream.reset()
+    stream.decide(observe(0))
+    np.testing.assert_array_equal(first, stream.trace.logits)
+
+
+def test_a_missing_sensor_is_masked_like_an_unused_one(policy, stream):
+    whole = observe(0)
+    gone = dataclasses.replace(whole, cameras={"wide": whole.cameras["wide"]}, radar=None, radar_valid=None)
+    stream.decide(gone)
+    fewer = StreamingPolicy(policy, stream.reader, sensors=("wide", "lidar"))
+    fewer.decide(whole)
+    np.testing.assert_array_equal(stream.trace.logits, fewer.trace.logits)
+
+
+def test_values_that_are_not_finite_hide_the_sensor_and_never_reach_the_act(stream):
+    bad = observe(0)
+    lidar = bad.lidar.copy()
+    lidar[0, 0] = np.nan
+    decision = stream.decide(dataclasses.replace(bad, lidar=lidar, ego=np.full(7, np.nan, np.float32)))
+    assert np.isfinite(decision.act.steps).all()
+
+
+@pytest.mark.parametrize("text", ["", "x" * 10_000, "前方路口请左转"])
+def test_what_cannot_be_read_drives_the_null_instruction_and_says_so(stream, text):
+    decision = stream.decide(observe(0, text))
+    assert not decision.understood and stream.why_not
+    assert np.isfinite(decision.act.steps).all()
+
+
+def test_a_foreign_image_shape_and_an_unknown_sensor_are_named(stream, policy):
+    small = dataclasses.replace(observe(0), cameras={"wide": np.zeros((8, 8, 3), np.uint8)})
+    with pytest.raises(ValueError, match="camera 'wide' has shape"):
+        stream.decide(small)
+    with pytest.raises(ValueError, match="no sensor 'sonar'"):
+        StreamingPolicy(policy, stream.reader, sensors=("sonar",))
+
+
+def test_a_window_of_one_frame_streams_too():
+    config = dataclasses.replace(SMALL, stream=dataclasses.replace(SMALL.stream, window=1))
+    torch.manual_seed(0)
+    single = StreamingPolicy(Policy(config), ScriptedReader(ReaderConfig()))
+    single.decide(observe(0))
+    first = single.trace.logits
+    single.decide(observe(1))
+    single.decide(observe(0))
+    np.testing.assert_allclose(single.trace.logits, first, atol=1e-5)
