@@ -1,0 +1,233 @@
+"""Solids of one moment: scenery in reach, road users and lit lamps in, the table of solids.py out, nearest first.
+
+One compiled call for a snapshot; every sensor then reads the same table.
+"""
+
+from __future__ import annotations
+
+from math import cos, hypot, pi, sin
+
+import numba as nb
+import numpy as np
+
+from drivebyword.world.solids import (
+    BLUE,
+    BOX,
+    BUS,
+    CAR_BODY,
+    CARGO,
+    COS,
+    CX,
+    CY,
+    ELLIPSOID,
+    FLAGS,
+    FLAT,
+    GLASS,
+    GREEN,
+    HL,
+    HL2,
+    HW,
+    HW2,
+    LAMP,
+    OWNER,
+    OX,
+    RAD,
+    RED,
+    REFL,
+    SEED,
+    SHADER,
+    SHADOW,
+    SHAPE,
+    SIN,
+    SOLID_CODES,
+    SOLID_FLOATS,
+    SUN,
+    TAPERED,
+    Z0,
+    Z1,
+)
+
+CAR_COLOURS = np.array(
+    [
+        (200, 204, 208), (236, 236, 234), (60, 64, 70), (128, 132, 138), (46, 78, 138), (176, 44, 40),
+        (38, 92, 112), (96, 112, 92), (190, 152, 60), (34, 36, 42), (150, 156, 160), (112, 40, 48),
+    ], np.float32,
+)  # fmt: skip
+CLOTHES = np.array(
+    [(196, 62, 52), (56, 92, 168), (232, 200, 80), (64, 140, 96), (228, 228, 224), (120, 74, 140), (234, 132, 52),
+     (60, 64, 84)], np.float32,
+)  # fmt: skip
+CAR_COUNT, CLOTHES_COUNT = len(CAR_COLOURS), len(CLOTHES)
+LAMP_COLOURS = np.array([(255, 30, 24), (255, 176, 20), (40, 240, 110)], np.float32)
+LAMP_DIAMETER = 0.56
+FALL_X, FALL_Y = -SUN[0] / SUN[2], -SUN[1] / SUN[2]
+
+
+@nb.njit(cache=True, nogil=True)
+def _put(floats, codes, n, place, heading, size, heights, colour, shape, shader, owner, flags, refl):  # type: ignore[no-untyped-def]
+    """Write row n: a part at (ahead, left) of a body whose place is (x, y, cos, sin)."""
+    if n >= floats.shape[0]:
+        return n
+    x, y, c, s = place
+    ahead, left = heading
+    f = floats[n]
+    f[CX], f[CY], f[COS], f[SIN] = x + ahead * c - left * s, y + ahead * s + left * c, c, s
+    f[HL], f[HW], f[Z0], f[Z1] = size[0] / 2, size[1] / 2, heights[0], heights[1]
+    f[RED], f[GREEN], f[BLUE] = colour[0], colour[1], colour[2]
+    f[HL2], f[HW2], f[OX], f[SEED], f[REFL] = 0.0, 0.0, 0.0, 0.0, refl
+    f[RAD] = hypot(size[0], size[1]) / 2
+    k = codes[n]
+    k[SHAPE], k[SHADER], k[OWNER], k[FLAGS] = shape, shader, owner, flags
+    return n + 1
+
+
+@nb.njit(cache=True, nogil=True)
+def _car(floats, codes, n, place, length, width, height, colour, owner, flags, kind):  # type: ignore[no-untyped-def]
+    """Add a car or van: a body up to the belt line, and tapered glass with a painted roof."""
+    belt = height * (0.58 if kind == 0 else 0.50)
+    n = _put(
+        floats, codes, n, place, (0.0, 0.0), (length, width), (0.17, belt), colour, BOX, CAR_BODY, owner, flags, 0.4
+    )
+    if kind == 0:
+        n = _put(floats, codes, n, place, (-0.06 * length, 0.0), (0.66 * length, width * 0.96), (belt, height), colour,
+                 TAPERED, GLASS, owner, flags, 0.25)  # fmt: skip
+        floats[n - 1, HL2], floats[n - 1, HW2], floats[n - 1, OX] = 0.20 * length, 0.40 * width, -0.03 * length
+    else:
+        n = _put(floats, codes, n, place, (-0.08 * length, 0.0), (0.83 * length, width * 0.98), (belt, height), colour,
+                 TAPERED, GLASS, owner, flags, 0.25)  # fmt: skip
+        floats[n - 1, HL2], floats[n - 1, HW2], floats[n - 1, OX] = 0.34 * length, 0.45 * width, -0.06 * length
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _truck(floats, codes, n, place, length, width, height, colour, owner, flags):  # type: ignore[no-untyped-def]
+    """Add a chassis, a cab and a cargo box."""
+    dark = (40.0, 42.0, 46.0)
+    cab = min(2.2, 0.3 * length)
+    n = _put(
+        floats, codes, n, place, (0.0, 0.0), (length, width * 0.9), (0.35, 0.95), dark, BOX, CAR_BODY, owner, flags, 0.3
+    )
+    n = _put(floats, codes, n, place, ((length - cab) / 2, 0.0), (cab, width), (0.5, 0.92 * height), colour, BOX, BUS, owner,
+             8, 0.4)  # fmt: skip
+    return _put(floats, codes, n, place, (-(cab + 0.25) / 2, 0.0), (length - cab - 0.25, width), (0.95, height),
+                (214.0, 212.0, 204.0), BOX, CARGO, owner, flags, 0.5)  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True)
+def _person(floats, codes, n, place, height, foot, colour, legs, owner, stride, seated):  # type: ignore[no-untyped-def]
+    """Add legs, a torso and a head; `stride` swings the legs."""
+    skin = (214.0, 168.0, 134.0)
+    hip = foot + 0.46 * (height - foot)
+    neck = foot + 0.84 * (height - foot)
+    if seated:
+        n = _put(floats, codes, n, place, (0.12, 0.0), (0.5, 0.3), (foot, hip), legs, BOX, FLAT, owner, 0, 0.3)
+    else:
+        for side in (-1.0, 1.0):
+            n = _put(floats, codes, n, place, (side * stride, side * 0.1), (0.17, 0.17), (foot, hip), legs, BOX, FLAT,
+                     owner, 0, 0.3)  # fmt: skip
+    lean = 0.12 if seated else 0.0
+    n = _put(floats, codes, n, place, (lean, 0.0), (0.28, 0.5), (hip, neck), colour, TAPERED, FLAT, owner, 0, 0.35)
+    floats[n - 1, HL2], floats[n - 1, HW2], floats[n - 1, OX] = 0.11, 0.18, lean
+    return _put(floats, codes, n, place, (lean * 2, 0.0), (0.25, 0.25), (neck - 0.02, height), skin, ELLIPSOID, FLAT, owner,
+                0, 0.3)  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True)
+def _bicycle(floats, codes, n, place, length, height, colour, legs, owner):  # type: ignore[no-untyped-def]
+    """Add two wheels, a frame and a rider."""
+    dark = (36.0, 36.0, 40.0)
+    for ahead in (-0.3 * length, 0.3 * length):
+        n = _put(floats, codes, n, place, (ahead, 0.0), (0.62, 0.07), (0.02, 0.66), dark, BOX, FLAT, owner, 0, 0.5)
+    n = _put(floats, codes, n, place, (0.0, 0.0), (0.55 * length, 0.06), (0.5, 0.85), (150.0, 40.0, 40.0), BOX, FLAT, owner,
+             0, 0.5)  # fmt: skip
+    return _person(floats, codes, n, place, max(height, 1.65), 0.45, colour, legs, owner, 0.0, True)
+
+
+@nb.njit(cache=True, nogil=True)
+def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: ignore[no-untyped-def]
+    """Add the solids of one road user; return the new row count."""
+    place = (agent[0], agent[1], cos(agent[2]), sin(agent[2]))
+    length, width, height = agent[3], agent[4], agent[5]
+    h = (key * 2654435761 + 12345) & 0x7FFFFFFF
+    pick = (h >> 8) % CAR_COUNT
+    paint = (CAR_COLOURS[pick, 0], CAR_COLOURS[pick, 1], CAR_COLOURS[pick, 2])
+    wear = (h >> 8) % CLOTHES_COUNT
+    cloth = (CLOTHES[wear, 0], CLOTHES[wear, 1], CLOTHES[wear, 2])
+    shade = np.float32(40.0 + (h >> 16) % 50)
+    legs = (shade, shade, shade + np.float32(16.0))
+    if kind <= 1:
+        return _car(floats, codes, n, place, length, width, height, paint, owner, flags, kind)
+    if kind == 2:
+        return _truck(floats, codes, n, place, length, width, height, paint, owner, flags)
+    if kind == 3:
+        return _put(floats, codes, n, place, (0.0, 0.0), (length, width), (0.3, height), (224.0, 178.0, 52.0), BOX, BUS,
+                    owner, flags, 0.45)  # fmt: skip
+    if kind == 4:
+        return _bicycle(floats, codes, n, place, length, height, cloth, legs, owner)
+    speed = hypot(agent[6], agent[7])
+    stride = 0.26 * sin(2 * pi * 0.8 * time + key) * min(1.0, speed)
+    return _person(floats, codes, n, place, height, 0.0, cloth, legs, owner, stride, False)
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_shadow(floats, codes, n, agent, owner, strength):  # type: ignore[no-untyped-def]
+    """Add the shadow of one road user: two flat boxes, the inner one darker, shifted away from the sun."""
+    place = (agent[0] + FALL_X * 0.35 * agent[5], agent[1] + FALL_Y * 0.35 * agent[5], cos(agent[2]), sin(agent[2]))
+    black = (0.0, 0.0, 0.0)
+    for grow in (0.35, -0.05):
+        size = (agent[3] + grow + 0.25 * agent[5], agent[4] + grow + 0.25 * agent[5])
+        n = _put(floats, codes, n, place, (0.0, 0.0), size, (0.0, 0.0), black, SHADOW, FLAT, owner, 0, 0.0)
+        floats[n - 1, SEED] = strength
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
+    """Add the three lamps of a signal head; unlit ones stay dark glass."""
+    place = (head[0], head[1], cos(head[3]), sin(head[3]))
+    for lamp in range(3):
+        lit = (lamp == 0 and (state == 0 or state == 3)) or (lamp == 1 and (state == 1 or state == 3))
+        lit = lit or (lamp == 2 and state == 2)
+        gain = 1.0 if lit else 0.16
+        colour = (LAMP_COLOURS[lamp, 0] * gain, LAMP_COLOURS[lamp, 1] * gain, LAMP_COLOURS[lamp, 2] * gain)
+        wide = LAMP_DIAMETER * (1.15 if lit else 0.9)
+        z = head[2] + 0.62 * (1 - lamp)
+        n = _put(floats, codes, n, place, (0.225, 0.0), (wide, wide), (z - wide / 2, z + wide / 2), colour, ELLIPSOID, LAMP,
+                 -1, 1 if lit else 0, 0.3)  # fmt: skip
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def gather(
+    floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
+):  # type: ignore[no-untyped-def]
+    """Fill the table with everything within reach of (x, y).
+
+    Returns the row count and the rows' order, nearest first. Agents beyond `keep` metres and scenery
+    beyond `reach` are left out.
+    """
+    n = 0
+    for k in range(scenery_f.shape[0]):
+        far = hypot(scenery_f[k, CX] - x, scenery_f[k, CY] - y) - scenery_f[k, RAD]
+        # Small things vanish long before buildings do.
+        if far < reach * (1.0 if scenery_f[k, RAD] > 2.5 else 0.55) and n < floats.shape[0]:
+            for c in range(SOLID_FLOATS):
+                floats[n, c] = scenery_f[k, c]
+            for c in range(SOLID_CODES):
+                codes[n, c] = scenery_i[k, c]
+            n += 1
+    for k in range(heads.shape[0]):
+        dx, dy = x - heads[k, 0], y - heads[k, 1]
+        # A face turned away shows no lamps.
+        if hypot(dx, dy) < 130.0 and dx * cos(heads[k, 3]) + dy * sin(heads[k, 3]) > -1.0:
+            n = _add_lamps(floats, codes, n, heads[k], states[k])
+    for k in range(agents.shape[0]):
+        far = hypot(agents[k, 0] - x, agents[k, 1] - y)
+        if far < 60.0 and n + 2 < floats.shape[0]:
+            n = _add_shadow(floats, codes, n, agents[k], k, shadow)
+        if far < keep:
+            n = add_agent(floats, codes, n, agents[k], kinds[k], lamps[k], keys[k], k, time)
+    distance = np.empty(n, np.float32)
+    for k in range(n):
+        distance[k] = hypot(floats[k, CX] - x, floats[k, CY] - y)
+    return n, np.argsort(distance)

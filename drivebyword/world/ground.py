@@ -1,0 +1,235 @@
+"""The ground as a picture: a RoadMap (and scenery, for its shadows) in, a pyramid of RGB + intensity out.
+
+The finest level is one material byte a pixel, looked up in PALETTE; coarser levels are packed RGBA words whose
+fourth byte is the LiDAR intensity. Rasters are kept on disk by content, without their texture, which is cheap
+to put back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numba as nb
+import numpy as np
+from jaxtyping import Float, Int, UInt8, UInt32
+from PIL import Image, ImageDraw
+
+from drivebyword.world.markings import Material, Shape, paint, surfaces
+from drivebyword.world.roads import RoadMap
+from drivebyword.world.scenery import Scenery
+
+GROUND_VERSION = 1
+"""Part of the cache key: raise it when the same town would be painted otherwise."""
+MARGIN = 45.0
+PIXEL = 0.125
+PIXELS_MAX = 14e6
+SHADOW_BIT = 64
+
+# Material: red, green, blue, LiDAR intensity, strength of the texture.
+_LOOK = {
+    Material.GRASS: (98, 132, 66, 95, 0.16),
+    Material.ASPHALT: (92, 93, 97, 30, 0.05),
+    Material.ASPHALT_SLOW: (132, 92, 82, 42, 0.05),
+    Material.ASPHALT_FAST: (74, 76, 84, 26, 0.05),
+    Material.SIDEWALK: (168, 163, 154, 80, 0.05),
+    Material.KERB: (202, 199, 192, 105, 0.03),
+    Material.WHITE: (238, 238, 234, 225, 0.02),
+    Material.YELLOW: (240, 190, 40, 205, 0.02),
+    Material.RED: (190, 52, 46, 150, 0.02),
+    Material.PAVING: (150, 142, 130, 75, 0.06),
+    Material.ZEBRA_GAP: (84, 85, 89, 28, 0.05),
+    Material.EARTH: (52, 52, 56, 35, 0.04),
+}
+SHADE = np.array([0.60, 0.63, 0.72])
+
+
+def _palette() -> np.ndarray:
+    """Pack every material, texture step and shadow into RGBA words."""
+    words = np.zeros(128, np.uint32)
+    for material, (*rgb, intensity, strength) in _LOOK.items():
+        for step in range(4):
+            for dark in (0, 1):
+                colour = np.array(rgb) * (1.0 + strength * (step - 1.5) / 1.5) * (SHADE if dark else 1.0)
+                r, g, b = (int(v) for v in np.clip(colour, 0, 255))
+                words[material | step << 4 | dark * SHADOW_BIT] = r | g << 8 | b << 16 | intensity << 24
+    return words
+
+
+PALETTE = _palette()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """A town's ground. Row index grows with y, column index with x."""
+
+    x_min: float
+    y_min: float
+    pixel: float
+    """Metres a pixel at the finest level; every further level doubles it."""
+    base: UInt8[np.ndarray, "H W"]
+    """Material | texture step << 4 | shadow << 6."""
+    mips: UInt32[np.ndarray, " N"]
+    """Levels 1 and up, one after the other."""
+    levels: Int[np.ndarray, "L 3"]
+    """Of every level: offset into `mips`, rows, columns. Row 0 speaks of `base`."""
+
+    @staticmethod
+    def build(road_map: RoadMap, scenery: Scenery | None = None, cache_dir: Path | None = None) -> Ground:
+        """Paint a town, or read it from the cache."""
+        x0, y0, x1, y1 = (float(v) for v in road_map.bounds)
+        x0, y0, x1, y1 = x0 - MARGIN, y0 - MARGIN, x1 + MARGIN, y1 + MARGIN
+        pixel = max(PIXEL, float(np.sqrt((x1 - x0) * (y1 - y0) / PIXELS_MAX)))
+        # Even sides keep the first reductions exact.
+        shape = (int((y1 - y0) / pixel) // 2 * 2, int((x1 - x0) / pixel) // 2 * 2)
+        key = f"{GROUND_VERSION} {road_map.id} {pixel:.6f} {shape} {scenery.digest() if scenery else ''}"
+        file = (cache_dir or ground_cache()) / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.ground"
+        base = _read(file, shape)
+        if base is None:
+            base = _rasterise(road_map, scenery, x0, y0, pixel, shape)
+            _keep(file, base)
+        _texture(base, *_tiles())
+        levels, mips = _pyramid(base)
+        return Ground(x_min=x0, y_min=y0, pixel=pixel, base=base, mips=mips, levels=levels)
+
+    def material(self, points: Float[np.ndarray, "P 2"]) -> Int[np.ndarray, " P"]:
+        """Return the Material under map-frame points; GRASS outside."""
+        cols = ((points[:, 0] - self.x_min) / self.pixel).astype(int)
+        rows = ((points[:, 1] - self.y_min) / self.pixel).astype(int)
+        inside = (cols >= 0) & (rows >= 0) & (cols < self.base.shape[1]) & (rows < self.base.shape[0])
+        found = np.zeros(len(points), np.int64)
+        found[inside] = self.base[rows[inside], cols[inside]] & 15
+        return found
+
+
+def ground_cache() -> Path:
+    """Return the folder painted grounds are kept in."""
+    root = os.environ.get("DRIVEBYWORD_CACHE")
+    return (Path(root) if root else Path.home() / ".cache" / "drivebyword") / "ground"
+
+
+def _read(file: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    try:
+        raw = zlib.decompress(file.read_bytes())
+    except (OSError, zlib.error):
+        return None
+    if len(raw) != shape[0] * shape[1]:
+        return None
+    return np.frombuffer(bytearray(raw), np.uint8).reshape(shape)
+
+
+def _keep(file: Path, base: np.ndarray) -> None:
+    """Write atomically; a folder that cannot be written only costs the next load its speed."""
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as handle:
+            handle.write(zlib.compress(base.tobytes(), 1))
+            handle.flush()
+            os.fsync(handle.fileno())
+        scratch.replace(file)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+
+
+def _rasterise(
+    road_map: RoadMap, scenery: Scenery | None, x0: float, y0: float, pixel: float, shape: tuple[int, int]
+) -> np.ndarray:
+    image = Image.new("L", (shape[1], shape[0]), int(Material.GRASS))
+    draw = ImageDraw.Draw(image)
+    origin = np.array([x0, y0])
+
+    def fill(shapes: Iterable[Shape]) -> None:
+        for material, polygon in shapes:
+            draw.polygon(((polygon - origin) / pixel).ravel().tolist(), fill=int(material))
+
+    if scenery is not None:
+        fill((Material.PAVING, polygon) for polygon in scenery.footprints(1.2))
+    fill(surfaces(road_map))
+    fill(paint(road_map))
+    base = np.array(image)
+    if scenery is not None:
+        dark = Image.new("L", image.size, 0)
+        shade = ImageDraw.Draw(dark)
+        for polygon in scenery.shadows():
+            shade.polygon(((polygon - origin) / pixel).ravel().tolist(), fill=SHADOW_BIT)
+        base |= np.array(dark)
+    return base
+
+
+def _tiles() -> tuple[np.ndarray, np.ndarray]:
+    """Make two seamless texture tiles of steps 0 to 3: a fine grain, and grass with patches."""
+    rng = np.random.default_rng(20)
+    grain = rng.integers(0, 4, (512, 512)).astype(np.uint8)
+    wave = np.zeros((512, 512))
+    at = np.arange(512) * (2 * np.pi / 512)
+    for _ in range(24):
+        kx, ky, phase = rng.integers(-24, 25), rng.integers(-24, 25), rng.uniform(0, 6.28)
+        wave += np.cos(kx * at[None] + ky * at[:, None] + phase) / (1 + 0.08 * np.hypot(kx, ky))
+    wave = 1.5 + 0.55 * wave / wave.std() + rng.normal(0, 0.6, wave.shape)
+    return grain, np.clip(np.round(wave), 0, 3).astype(np.uint8)
+
+
+@nb.njit(cache=True, nogil=True)
+def _texture(base, grain, grass):  # type: ignore[no-untyped-def]
+    """Add the texture step to every pixel, in place."""
+    for i in range(base.shape[0]):
+        for j in range(base.shape[1]):
+            m = base[i, j] & 15
+            if m == 0:
+                step = grass[i & 511, j & 511]
+            else:
+                # Two by two pixels: a grain of 25 cm.
+                step = grain[(i >> 1) & 511, (j >> 1) & 511]
+            base[i, j] |= step << 4
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _mean(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Average four packed words, byte by byte."""
+    out = nb.uint32(0)
+    for s in (0, 8, 16, 24):
+        total = ((a >> s) & 255) + ((b >> s) & 255) + ((c >> s) & 255) + ((d >> s) & 255)
+        out |= nb.uint32(((total + 2) >> 2) << s)
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _halve_base(base, palette, out):  # type: ignore[no-untyped-def]
+    rows, cols = base.shape[0] // 2, base.shape[1] // 2
+    for i in range(rows):
+        for j in range(cols):
+            a, b = palette[base[2 * i, 2 * j]], palette[base[2 * i, 2 * j + 1]]
+            c, d = palette[base[2 * i + 1, 2 * j]], palette[base[2 * i + 1, 2 * j + 1]]
+            out[i * cols + j] = a if a == b and b == c and c == d else _mean(a, b, c, d)
+
+
+@nb.njit(cache=True, nogil=True)
+def _halve(fine, width, out, rows, cols):  # type: ignore[no-untyped-def]
+    for i in range(rows):
+        for j in range(cols):
+            k = 2 * i * width + 2 * j
+            out[i * cols + j] = _mean(fine[k], fine[k + 1], fine[k + width], fine[k + width + 1])
+
+
+def _pyramid(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    table, sizes = [(0, *base.shape)], []
+    rows, cols = base.shape
+    while min(rows, cols) >= 16:
+        rows, cols = rows // 2, cols // 2
+        table.append((sum(sizes), rows, cols))
+        sizes.append(rows * cols)
+    mips = np.zeros(sum(sizes), np.uint32)
+    for level in range(1, len(table)):
+        start, rows, cols = table[level]
+        out = mips[start : start + rows * cols]
+        if level == 1:
+            _halve_base(base, PALETTE, out)
+        else:
+            before, _, width = table[level - 1]
+            _halve(mips[before:], width, out, rows, cols)
+    return np.array(table, np.int64), mips

@@ -1,0 +1,253 @@
+"""What is painted on a road: a RoadMap in, (material, polygon) pairs in painting order out.
+
+Roads explain themselves: the limit shows everywhere along a street (30 reddish asphalt without edge lines, 40
+plain, 50 white edge lines, 60 edge lines and a double yellow centre line) and as a number where it begins; the
+line between opposing traffic is broad, lane dashes are thin; arrows say where a lane leads.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Float
+
+from drivebyword.core.geometry import arc_lengths, resample
+from drivebyword.world.roads import Lane, RoadMap
+
+
+class Material(IntEnum):
+    """What lies on the ground at one place."""
+
+    GRASS = 0
+    ASPHALT = 1
+    ASPHALT_SLOW = 2
+    ASPHALT_FAST = 3
+    SIDEWALK = 4
+    KERB = 5
+    WHITE = 6
+    YELLOW = 7
+    RED = 8
+    PAVING = 9
+    ZEBRA_GAP = 10
+    EARTH = 11
+
+
+Shape = tuple[Material, Float[np.ndarray, "P 2"]]
+KERB_WIDTH = 0.25
+SEGMENTS = {"0": "abcdef", "2": "abged", "3": "abgcd", "4": "fgbc", "5": "afgcd", "6": "afgedc", "1": "bc", "7": "abc",
+            "8": "abcdefg", "9": "abcdfg"}  # fmt: skip
+_BARS = {
+    "a": (0, 2, 1, 2), "g": (0, 1, 1, 1), "d": (0, 0, 1, 0), "f": (0, 1, 0, 2),
+    "b": (1, 1, 1, 2), "e": (0, 0, 0, 1), "c": (1, 0, 1, 1),
+}  # fmt: skip
+
+
+def offset_line(line: Float[np.ndarray, "P 2"], offset: float) -> Float[np.ndarray, "P 2"]:
+    """Shift a polyline sideways, positive left, with mitred corners."""
+    step = np.diff(line, axis=0)
+    normal = np.stack([-step[:, 1], step[:, 0]], 1) / np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)[:, None]
+    before, after = np.vstack([normal[:1], normal]), np.vstack([normal, normal[-1:]])
+    mitre = before + after
+    mitre /= np.maximum((mitre * mitre).sum(1) / 2.0, 0.6)[:, None]
+    return line + offset * mitre
+
+
+def ribbon(line: Float[np.ndarray, "P 2"], left: float, right: float) -> Float[np.ndarray, "Q 2"]:
+    """Return the polygon between two sideways offsets of a polyline."""
+    return np.vstack([offset_line(line, left), offset_line(line, right)[::-1]])
+
+
+def _cut(line: np.ndarray, start: float, end: float) -> np.ndarray:
+    s = arc_lengths(line)
+    inner = line[(s > start) & (s < end)]
+    ends = [np.array([np.interp(at, s, line[:, 0]), np.interp(at, s, line[:, 1])]) for at in (start, end)]
+    return np.vstack([ends[:1], inner, ends[1:]])
+
+
+def _dashes(line: np.ndarray, dash: float, gap: float) -> Iterator[np.ndarray]:
+    length = float(arc_lengths(line)[-1])
+    count = max(1, round((length - gap) / (dash + gap)))
+    pitch = length / count
+    for k in range(count):
+        yield _cut(line, (k + 0.5) * pitch - dash / 2, (k + 0.5) * pitch + dash / 2)
+
+
+def asphalt_of(limit: float) -> Material:
+    """Choose the surface that tells a limit in m/s."""
+    if limit < 32 / 3.6:
+        return Material.ASPHALT_SLOW
+    return Material.ASPHALT if limit < 55 / 3.6 else Material.ASPHALT_FAST
+
+
+def _streets(road_map: RoadMap) -> dict[str, list[Lane]]:
+    """Group the drive lanes by edge, rightmost first."""
+    edges: dict[str, list[Lane]] = defaultdict(list)
+    for lane in road_map.lanes.values():
+        if lane.kind == "drive":
+            edges[lane.edge].append(lane)
+    for lanes in edges.values():
+        lanes.sort(key=lambda lane: lane.index)
+    return edges
+
+
+def _opposed(edges: dict[str, list[Lane]]) -> dict[str, str]:
+    """Pair streets whose leftmost borders coincide in opposite directions."""
+    names = list(edges)
+    if not names:
+        return {}
+    border = [offset_line(edges[n][-1].line, edges[n][-1].width / 2) for n in names]
+    start, end = np.array([b[0] for b in border]), np.array([b[-1] for b in border])
+    gap = np.hypot(*(start[:, None] - end[None]).transpose(2, 0, 1))
+    gap = np.maximum(gap, gap.T)
+    best = gap.argmin(1)
+    return {n: names[best[k]] for k, n in enumerate(names) if gap[k, best[k]] < 1.5}
+
+
+def surfaces(road_map: RoadMap) -> Iterator[Shape]:
+    """Yield sidewalks, kerbs and asphalt, in painting order."""
+    lanes = list(road_map.lanes.values())
+    for lane in lanes:
+        if lane.kind == "sidewalk":
+            yield Material.SIDEWALK, ribbon(lane.line, lane.width / 2, -lane.width / 2)
+    for junction in road_map.junctions:
+        if len(junction.outline) > 2:
+            yield Material.ASPHALT, junction.outline
+    for lane in lanes:
+        if lane.kind == "walkarea" and len(lane.line) > 2:
+            yield Material.SIDEWALK, lane.line
+            yield Material.KERB, ribbon(np.vstack([lane.line, lane.line[:1]]), KERB_WIDTH / 2, -KERB_WIDTH / 2)
+    for lane in lanes:
+        if lane.kind == "drive":
+            yield Material.KERB, ribbon(lane.line, lane.width / 2 + KERB_WIDTH, -lane.width / 2 - KERB_WIDTH)
+    for lane in lanes:
+        if lane.kind in ("internal", "crossing"):
+            yield Material.ASPHALT, ribbon(lane.line, lane.width / 2, -lane.width / 2)
+    for lane in lanes:
+        if lane.kind == "drive":
+            yield asphalt_of(lane.speed_limit), ribbon(lane.line, lane.width / 2, -lane.width / 2)
+
+
+def paint(road_map: RoadMap) -> Iterator[Shape]:
+    """Yield lines, stop lines, zebra stripes, arrows and limits, in painting order."""
+    edges = _streets(road_map)
+    opposed = _opposed(edges)
+    for name, lanes in edges.items():
+        yield from _lines(lanes, opposed.get(name), name)
+    signalised = {head.lane for head in road_map.signals}
+    for name, ends in road_map.stop_lines.items():
+        yield from _stop_line(road_map.lanes[name], ends, name in signalised)
+    for corners in road_map.crossings:
+        yield from _zebra(np.asarray(corners))
+    ways: dict[str, set[str]] = defaultdict(set)
+    for link in road_map.links:
+        ways[link.from_lane].add(link.direction)
+    for lanes in edges.values():
+        for lane in lanes:
+            if len(lanes) > 1:
+                yield from _arrows(lane, ways[lane.id])
+            yield from _roundel(lane)
+
+
+def _lines(lanes: list[Lane], opposite: str | None, name: str) -> Iterator[Shape]:
+    limit, inner = lanes[0].speed_limit * 3.6, lanes[-1]
+    if limit > 45:
+        yield Material.WHITE, ribbon(lanes[0].line, -lanes[0].width / 2 + 0.35, -lanes[0].width / 2 + 0.15)
+    for lane in lanes[:-1]:
+        for piece in _dashes(offset_line(lane.line, lane.width / 2), 3.0, 6.0):
+            yield Material.WHITE, ribbon(piece, 0.075, -0.075)
+    border = offset_line(inner.line, inner.width / 2)
+    if opposite is None:
+        yield Material.WHITE, ribbon(border, -0.1, -0.3)
+    elif limit > 55:
+        yield Material.YELLOW, ribbon(border, -0.08, -0.26)
+    elif name < opposite and limit > 45:
+        yield Material.WHITE, ribbon(border, 0.11, -0.11)
+    elif name < opposite:
+        for piece in _dashes(border, 4.0, 2.5):
+            yield Material.WHITE, ribbon(piece, 0.11, -0.11)
+
+
+def _stop_line(lane: Lane, ends: np.ndarray, solid: bool) -> Iterator[Shape]:
+    """Paint a broad bar before signals, a row of teeth where the street only yields."""
+    step = lane.line[-1] - lane.line[-2]
+    back = -step / max(float(np.hypot(*step)), 1e-6) * 0.5
+    a, b = np.asarray(ends[0], float), np.asarray(ends[1], float)
+    if solid:
+        yield Material.WHITE, np.stack([a, b, b + back, a + back])
+        return
+    count = max(3, round(float(np.hypot(*(b - a))) / 0.8))
+    for k in range(count):
+        p, q = a + (b - a) * (k + 0.2) / count, a + (b - a) * (k + 0.8) / count
+        yield Material.WHITE, np.stack([p, q, q + back, p + back])
+
+
+def _zebra(corners: np.ndarray) -> Iterator[Shape]:
+    """Paint stripes 0.5 m wide, 0.5 m apart, along the traffic's direction."""
+    a, b, c, d = corners
+    along = (c + d - a - b) / 2
+    length = float(np.hypot(*along))
+    count = max(2, int(length))
+    near, far = np.stack([a, b]), np.stack([d, c])
+    for k in range(count):
+        p, q = near + (far - near) * ((k + 0.25) / count), near + (far - near) * ((k + 0.75) / count)
+        yield Material.WHITE, np.stack([p[0], p[1], q[1], q[0]])
+
+
+def _placed(lane: Lane, at: float, shape: np.ndarray) -> np.ndarray:
+    """Put a shape drawn in (ahead, left) metres on a lane's centre at an arc length."""
+    s = arc_lengths(lane.line)
+    p = np.array([np.interp(at, s, lane.line[:, k]) for k in (0, 1)])
+    q = np.array([np.interp(min(at + 1.0, s[-1]), s, lane.line[:, k]) for k in (0, 1)]) - p
+    ahead = q / max(float(np.hypot(*q)), 1e-6)
+    return p + shape[:, :1] * ahead + shape[:, 1:] * np.array([-ahead[1], ahead[0]])
+
+
+def _arrows(lane: Lane, ways: set[str]) -> Iterator[Shape]:
+    length = float(arc_lengths(lane.line)[-1])
+    for at in (length - 9.0, length - 28.0):
+        if at < 14.0 or not ways:
+            continue
+        yield Material.WHITE, _placed(lane, at, np.array([[0, 0.11], [2.6, 0.11], [2.6, -0.11], [0, -0.11]]))
+        if "straight" in ways:
+            tip = [[2.4, 0.11], [3.3, 0.11], [3.3, 0.42], [5.0, 0.0], [3.3, -0.42], [3.3, -0.11], [2.4, -0.11]]
+            yield Material.WHITE, _placed(lane, at, np.array(tip))
+        for way, side in (("left", 1.0), ("right", -1.0)):
+            if way in ways:
+                bend = [[2.0, 0], [2.6, 0.55], [2.2, 0.55], [3.0, 1.15], [3.8, 0.55], [3.3, 0.55], [2.6, 0]]
+                yield Material.WHITE, _placed(lane, at, np.array(bend) * [1.0, side])
+
+
+def _roundel(lane: Lane) -> Iterator[Shape]:
+    """Paint the limit where the street begins: a ring and a number, stretched along the road."""
+    if float(arc_lengths(lane.line)[-1]) < 25.0:
+        return
+    turn = np.linspace(0, 2 * np.pi, 28)
+    for material, radius in ((Material.RED, 1.15), (Material.WHITE, 0.9)):
+        yield material, _placed(lane, 12.0, radius * np.stack([2.0 * np.cos(turn), np.sin(turn)], 1))
+    text = str(round(lane.speed_limit * 3.6))
+    for k, digit in enumerate(text):
+        left = (len(text) / 2 - k) * 0.72 - 0.1
+        for bar in SEGMENTS[digit]:
+            x0, y0, x1, y1 = _BARS[bar]
+            low, high = np.array([y0 - 1.0, -x0 * 0.5]), np.array([y1 - 1.0, -x1 * 0.5])
+            box = np.array([[low[0] - 0.12, low[1] + 0.06], [high[0] + 0.12, low[1] + 0.06],
+                            [high[0] + 0.12, high[1] - 0.06], [low[0] - 0.12, high[1] - 0.06]])  # fmt: skip
+            yield Material.EARTH, _placed(lane, 12.0, box + [0.0, left])
+
+
+def road_area(road_map: RoadMap, margin: float) -> Iterator[np.ndarray]:
+    """Yield polygons that cover everything walked or driven on, grown by a margin to both sides."""
+    for lane in road_map.lanes.values():
+        if lane.kind == "walkarea":
+            if len(lane.line) > 2:
+                yield lane.line
+                yield ribbon(np.vstack([lane.line, lane.line[:1]]), margin, -margin)
+        else:
+            line = resample(lane.line, 8.0)
+            yield ribbon(line, lane.width / 2 + margin, -lane.width / 2 - margin)
+    for junction in road_map.junctions:
+        if len(junction.outline) > 2:
+            yield junction.outline

@@ -1,0 +1,279 @@
+"""The car's sensors: a Snapshot and the Weather in, a SensorFrame out.
+
+The bytes depend on the snapshot, the weather and the seed alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from drivebyword.core.kinematics import CarConfig
+from drivebyword.core.records import CameraConfig, RigConfig, Snapshot, Weather
+from drivebyword.world.bodies import gather
+from drivebyword.world.ground import PALETTE, Ground
+from drivebyword.world.kernel import (
+    AMBIENT,
+    CANDIDATES,
+    EGO_C,
+    EGO_S,
+    EGO_X,
+    EGO_Y,
+    EXPOSURE,
+    FOG_R,
+    HEAD,
+    HOR_R,
+    INV_VIS,
+    LIGHT_SIZE,
+    NIGHT,
+    ZEN_R,
+    render,
+)
+from drivebyword.world.noise import frame_key
+from drivebyword.world.ranging import lidar, line_of_sight, radar
+from drivebyword.world.roads import RoadMap
+from drivebyword.world.scenery import Scenery
+from drivebyword.world.solids import SOLID_CODES, SOLID_FLOATS
+
+SUB_COLUMNS = 2
+SENSOR_REACH = 140.0
+READ_NOISE = 1.6
+SHOT_NOISE = 0.035
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorFrame:
+    """What all sensors of a rig saw at one moment."""
+
+    cameras: dict[str, UInt8[np.ndarray, "H W 3"]]
+    lidar: Float32[np.ndarray, "beams columns 2"] | None
+    """Range in metres (0 = no return) and intensity in [0, 1]; beam 0 is the lowest."""
+    radar: Float32[np.ndarray, "detections 4"] | None
+    radar_valid: Bool[np.ndarray, " detections"] | None
+
+
+class Lens:
+    """A camera's rays and row tables, computed once."""
+
+    def __init__(self, camera: CameraConfig, ground_pixel: float, subs: int = SUB_COLUMNS) -> None:
+        self.camera = camera
+        width, height = camera.width, camera.height
+        self.half_fov = np.radians(camera.fov_deg) / 2
+        self.cylindrical = camera.projection == "cylindrical"
+        if not self.cylindrical and (camera.projection != "pinhole" or camera.fov_deg >= 170):
+            raise ValueError(
+                f"camera '{camera.name}': projection must be pinhole (below 170 degrees) or cylindrical, "
+                f"got {camera.projection} with {camera.fov_deg:g} degrees"
+            )
+        at = (np.arange(width * subs) + 0.5) / subs - width / 2
+        if self.cylindrical:
+            self.scale = width / (2 * self.half_fov)
+            azimuth = -at / self.scale
+            rise = self.scale
+            if camera.vertical_fov_deg is not None:
+                rise = height / (2 * np.tan(np.radians(camera.vertical_fov_deg) / 2))
+            rows_per_slope = np.full(width * subs, rise)
+        else:
+            self.scale = rise = width / 2 / np.tan(self.half_fov)
+            azimuth = np.arctan2(-at, self.scale)
+            rows_per_slope = rise / np.cos(azimuth)
+        self.rays = np.stack([np.cos(azimuth), np.sin(azimuth), rows_per_slope], 1)
+        self.rise = rise
+        # A pitch shifts the picture instead of tilting it: verticals stay upright.
+        self.horizon = height / 2 - np.tan(camera.pitch) * rise
+        self.row_level, self.row_taps, self.row_distance = self._rows(width, height, ground_pixel, subs)
+        self.table = np.zeros((width, CANDIDATES), np.int32)
+        self.counts = np.zeros(width, np.int32)
+        slope = np.maximum((self.horizon - np.arange(height) - 0.5) / rise, 0.0)
+        self.row_sky = np.clip(slope / 0.75, 0.0, 1.0) ** 0.6
+
+    def _rows(
+        self, width: int, height: int, ground_pixel: float, subs: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Choose for every row how many ground samples to take along the ray, from which level."""
+        z, row = self.camera.z, np.arange(height)
+        middle = z * self.rise / np.maximum(row + 0.5 - self.horizon, 1e-3)
+        near = z * self.rise / np.maximum(row + 1.0 - self.horizon, 1e-3)
+        far = np.minimum(z * self.rise / np.maximum(row - self.horizon, 1e-3), 3 * middle)
+        across = middle * 2 * self.half_fov / width
+        taps = np.clip(np.round((far - near) / (across * 1.6)), 1, 8 // subs)
+        size = np.maximum(across * 0.8, (far - near) / (taps * subs) * 0.8)
+        level = np.clip(np.round(np.log2(np.maximum(size / ground_pixel, 1.0))), 0, 6)
+        return level.astype(np.int64), taps.astype(np.int64), middle
+
+    def project(self, points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+        """Return (column, row, distance ahead) of map points (x, y, z) for a camera at (x, y, z, yaw)."""
+        delta = points - pose[:3]
+        ahead = delta[:, 0] * np.cos(pose[3]) + delta[:, 1] * np.sin(pose[3])
+        left = delta[:, 1] * np.cos(pose[3]) - delta[:, 0] * np.sin(pose[3])
+        azimuth, flat = np.arctan2(left, ahead), np.maximum(np.hypot(ahead, left), 1e-6)
+        width = self.camera.width
+        if self.cylindrical:
+            column, row = width / 2 - self.scale * azimuth, self.horizon - self.rise * delta[:, 2] / flat
+        else:
+            safe = np.maximum(ahead, 1e-6)
+            column, row = width / 2 - self.scale * left / safe, self.horizon - self.rise * delta[:, 2] / safe
+        return np.stack([column, row, ahead], 1)
+
+
+class Solids:
+    """The table of solids of one snapshot, and the kernels' common arguments; reused from frame to frame."""
+
+    def __init__(self, road_map: RoadMap, ground: Ground, scenery: Scenery, capacity: int = 4096) -> None:
+        self.ground, self.scenery = ground, scenery
+        heads = [(h.x, h.y, h.z, h.yaw) for h in road_map.signals]
+        self.heads = np.array(heads, float).reshape(-1, 4)
+        self.floats = np.zeros((capacity, SOLID_FLOATS), np.float32)
+        self.codes = np.zeros((capacity, SOLID_CODES), np.int32)
+        self.order, self.count = np.zeros(0, np.int64), 0
+        self.origin = np.array([ground.x_min, ground.y_min, ground.pixel])
+        self.ground_args = (ground.base, PALETTE, ground.mips, ground.levels, self.origin)
+
+    def collect(self, snapshot: Snapshot, weather: Weather, reach: float) -> None:
+        """Fill the table with what stands around the ego."""
+        x, y = float(snapshot.ego[0]), float(snapshot.ego[1])
+        if len(snapshot.signals) != len(self.heads):
+            raise ValueError(f"snapshot has {len(snapshot.signals)} signal states, the map has {len(self.heads)} heads")
+        self.agents = np.ascontiguousarray(snapshot.agents, np.float32)
+        self.kinds = np.asarray(snapshot.agent_kind, np.int64)
+        self.count, self.order = gather(
+            self.floats, self.codes, self.scenery.floats, self.scenery.codes, self.agents, self.kinds,
+            np.asarray(snapshot.agent_lights, np.int64), np.asarray(snapshot.agent_key, np.int64), self.heads,
+            np.asarray(snapshot.signals, np.int64), x, y, reach, float(snapshot.time_s), reach + 20.0,
+            0.30 * (1.0 - 0.7 * weather.night),
+        )  # fmt: skip
+
+    def picture(
+        self, lens: Lens, pose: np.ndarray, light: np.ndarray, key: np.uint64, noise: tuple[float, float], fine: int
+    ) -> UInt8[np.ndarray, "H W 3"]:
+        """Render one camera at (x, y, z, yaw)."""
+        out = np.empty((lens.camera.height, lens.camera.width, 3), np.uint8)
+        fog = np.exp(-np.minimum(lens.row_distance, 600.0) * light[INV_VIS])
+        zenith, horizon = light[ZEN_R : ZEN_R + 3], light[HOR_R : HOR_R + 3]
+        # Thick fog hides the sky as if it stood 800 m away at the horizon, less overhead.
+        clear = np.exp(-800.0 * light[INV_VIS] * (1.0 - 0.8 * lens.row_sky))[:, None]
+        sky = (horizon + (zenith - horizon) * lens.row_sky[:, None]) * clear
+        sky += light[FOG_R : FOG_R + 3] * (1.0 - clear)
+        render(
+            out, pose, lens.half_fov, lens.scale, lens.cylindrical, lens.rays, lens.horizon, lens.row_level, lens.row_taps,
+            fog, sky, self.order, self.count, self.floats, self.codes, *self.ground_args, light, key,
+            np.array(noise), fine, lens.table, lens.counts,
+        )  # fmt: skip
+        return out
+
+
+def light_of(weather: Weather, ego: np.ndarray, exposure: float = 1.0) -> np.ndarray:
+    """Turn the weather into the kernel's light vector."""
+    if not 0.0 <= weather.night <= 1.0:
+        raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
+    if not weather.fog_visibility > 0.0:
+        raise ValueError(f"fog visibility must be positive metres, got {weather.fog_visibility:g}")
+    day, dark = 1.0 - weather.night, weather.night
+    light = np.zeros(LIGHT_SIZE)
+    light[AMBIENT] = 0.16 + 0.84 * day
+    light[HEAD] = 0.75 * dark
+    light[INV_VIS] = 1.0 / weather.fog_visibility
+    light[NIGHT] = dark
+    light[EXPOSURE] = exposure
+    fogginess = min(1.0, 200.0 / weather.fog_visibility)
+    grey, blue = np.array([200.0, 204.0, 206.0]), np.array([206.0, 220.0, 234.0])
+    light[FOG_R : FOG_R + 3] = (blue + (grey - blue) * fogginess) * day + np.array([22.0, 24.0, 30.0]) * dark
+    light[ZEN_R : ZEN_R + 3] = np.array([98.0, 150.0, 214.0]) * day + np.array([8.0, 10.0, 22.0]) * dark
+    light[HOR_R : HOR_R + 3] = blue * day + np.array([28.0, 30.0, 42.0]) * dark
+    light[EGO_X], light[EGO_Y] = ego[0], ego[1]
+    light[EGO_C], light[EGO_S] = np.cos(ego[2]), np.sin(ego[2])
+    return light
+
+
+def mounted(ego: np.ndarray, x: float, y: float, z: float, yaw: float) -> np.ndarray:
+    """Return x, y, z, yaw in the map frame of a mount on the ego."""
+    cos, sin = np.cos(ego[2]), np.sin(ego[2])
+    return np.array([ego[0] + x * cos - y * sin, ego[1] + x * sin + y * cos, z, ego[2] + yaw])
+
+
+class Sensors:
+    """A rig on a car in a town."""
+
+    def __init__(
+        self, rig: RigConfig, road_map: RoadMap, ground: Ground, scenery: Scenery, car: CarConfig | None = None
+    ) -> None:
+        self.rig, self.car = rig, car or CarConfig()
+        self.solids = Solids(road_map, ground, scenery)
+        self.lenses = {camera.name: Lens(camera, ground.pixel) for camera in rig.cameras}
+        if rig.lidar is not None:
+            low, high = np.radians(rig.lidar.elevation_min_deg), np.radians(rig.lidar.elevation_max_deg)
+            self.lidar_slopes = np.tan(np.linspace(low, high, rig.lidar.beams))
+        if rig.radar is not None:
+            spread = np.radians(2.0) * np.linspace(-1.0, 1.0, rig.radar.rows) if rig.radar.rows > 1 else np.zeros(1)
+            self.radar_slopes = np.tan(spread)
+
+    def observe(self, snapshot: Snapshot, weather: Weather, rng: np.random.Generator | int) -> SensorFrame:
+        """Sense one moment.
+
+        Args:
+            snapshot: Ground truth.
+            weather: Light and air.
+            rng: Source of all noise: a generator (one number is drawn) or a number that names the frame.
+        """
+        key = int(frame_key(rng))
+        self.solids.collect(snapshot, weather, SENSOR_REACH)
+        ego = np.asarray(snapshot.ego, float)
+        keys = [np.uint64((key + 0x632BE59BD9B4E019 * (k + 1)) % 2**64) for k in range(len(self.lenses) + 2)]
+        cameras = {
+            name: self._picture(lens, ego, weather, keys[k]) for k, (name, lens) in enumerate(self.lenses.items())
+        }
+        ranges = self._lidar(ego, weather, keys[-2]) if self.rig.lidar else None
+        detections, valid = self._radar(ego, weather, keys[-1]) if self.rig.radar else (None, None)
+        return SensorFrame(cameras=cameras, lidar=ranges, radar=detections, radar_valid=valid)
+
+    def visible(self, snapshot: Snapshot, weather: Weather, reach: float = 80.0) -> Bool[np.ndarray, " M"]:
+        """Tell which agents a ray from the roof reaches, within `reach` metres and the fog's limit."""
+        self.solids.collect(snapshot, weather, SENSOR_REACH)
+        x, z = (self.rig.lidar.x, self.rig.lidar.z) if self.rig.lidar else (1.2, 1.8)
+        eye = mounted(np.asarray(snapshot.ego, float), x, 0.0, z, 0.0)
+        out = np.zeros(len(self.solids.agents), np.bool_)
+        s = self.solids
+        reach = min(reach, 1.5 * weather.fog_visibility)
+        line_of_sight(out, eye[0], eye[1], eye[2], reach, s.agents, s.order, s.count, s.floats, s.codes)
+        return out
+
+    def _picture(self, lens: Lens, ego: np.ndarray, weather: Weather, key: np.uint64) -> np.ndarray:
+        camera = lens.camera
+        wobble = _bell(key)
+        light = light_of(weather, ego, (1.0 + 0.25 * weather.night) * (1.0 + 0.03 * wobble))
+        gain = 1.0 + 1.6 * weather.night
+        noise = (READ_NOISE * gain, SHOT_NOISE * gain)
+        pose = mounted(ego, camera.x, camera.y, camera.z, camera.yaw)
+        return self.solids.picture(lens, pose, light, key, noise, 0)
+
+    def _lidar(self, ego: np.ndarray, weather: Weather, key: np.uint64) -> np.ndarray:
+        config, s = self.rig.lidar, self.solids
+        assert config is not None
+        out = np.empty((config.beams, config.columns, 2), np.float32)
+        pose = tuple(mounted(ego, config.x, 0.0, config.z, 0.0).tolist())
+        lidar(
+            out, pose, self.lidar_slopes, config.range_max, s.order, s.count, s.floats, s.codes, *s.ground_args,
+            1.0 / weather.fog_visibility, key,
+        )  # fmt: skip
+        return out
+
+    def _radar(self, ego: np.ndarray, weather: Weather, key: np.uint64) -> tuple[np.ndarray, np.ndarray]:
+        config, s = self.rig.radar, self.solids
+        assert config is not None
+        out, valid = np.zeros((config.detections, 4), np.float32), np.zeros(config.detections, np.bool_)
+        pose = tuple(mounted(ego, config.x, 0.0, config.z, 0.0).tolist())
+        ahead, turning = float(ego[3]), float(ego[4]) * config.x
+        cos, sin = np.cos(ego[2]), np.sin(ego[2])
+        velocity = (float(ahead * cos - turning * sin), float(ahead * sin + turning * cos))
+        radar(
+            out, valid, pose, velocity, float(np.radians(config.fov_deg)), config.columns, self.radar_slopes,
+            config.range_max, s.order, s.count, s.floats, s.codes, s.agents, s.kinds, 1.0 / weather.fog_visibility, key,
+        )  # fmt: skip
+        return out, valid
+
+
+def _bell(key: np.uint64) -> float:
+    """Return a small number of mean 0 from a key: the frame's exposure."""
+    return ((int(key) >> 20) % 2048 + (int(key) >> 40) % 2048 - 2047) / 836.0
