@@ -20,13 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-RECIPE_VERSION = 8
+RECIPE_VERSION = 11
 """Part of the cache key: raise it when the code below draws other towns from the same config."""
 
 SPLIT_STARTS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
 POOL_SIZES = {"training": 160, "validation": 40, "test": 40}
 LARGEST = 520.0
 """Metres a random plan may measure along x or y: rasters of the ground grow with its square."""
+LONGEST = 320.0
+"""Metres between junctions a random plan may have: a scene needs junctions to speak of."""
 STYLES = ("grid", "spider", "random")
 
 
@@ -89,7 +91,7 @@ def sample_town(seed: int) -> TownConfig:
         style=style,
         size=size,
         size_y=size_y,
-        block=round(float(rng.uniform(75.0, min(150.0, longest))), 1),
+        block=round(float(rng.uniform(72.0, min(115.0, longest))), 1),
         main_lanes=main_lanes,
         side_lanes=1 if main_lanes == 1 else int(rng.integers(1, main_lanes + 1)),
         main_limit_kph=main_limit,
@@ -102,7 +104,7 @@ def sample_town(seed: int) -> TownConfig:
         crossings=bool(rng.random() < 0.85),
         bend=float(rng.choice([0.0, 0.04, 0.08])),
         jitter=float(rng.uniform(0.0, 0.1)),
-        green_s=int(rng.integers(18, 30)),
+        green_s=int(rng.integers(10, 18)),
         seed=seed,
     )
 
@@ -154,8 +156,9 @@ def _build_net(config: TownConfig, scratch: Path) -> Path:
         if sum(1 for d in _degrees(streets).values() if d >= 3) < 5:
             continue
         extent = float(np.ptp(np.stack(list(nodes.values())), axis=0).max())
-        candidates.append((extent, attempt, nodes, streets))
-        if config.style != "random" or extent <= LARGEST or attempt > 12:
+        excess = max(extent / LARGEST, _longest_run(nodes, streets) / LONGEST)
+        candidates.append((excess, attempt, nodes, streets))
+        if config.style != "random" or excess <= 1.0 or attempt > 25:
             break
     if not candidates:
         raise ValueError(f"no connected street plan for town seed {config.seed}: choose another seed or a larger size")
@@ -173,9 +176,14 @@ def _street_plan(config: TownConfig, scratch: Path, seed: int) -> tuple[dict[str
         shape = ["--spider", f"--spider.arm-number={config.size_y}", f"--spider.circle-number={config.size}"]
         shape += [f"--spider.space-radius={config.block}"] + (["--spider.omit-center"] if config.size_y > 4 else [])
     else:
-        shape = ["--rand", f"--rand.iterations={config.size * 8}", f"--rand.min-distance={config.block * 0.9}"]
+        shape = [
+            "--rand",
+            "--rand.grid",
+            f"--rand.iterations={config.size * 5}",
+            f"--rand.min-distance={config.block * 0.9}",
+        ]
         shape += [f"--rand.max-distance={config.block * 1.25}", "--rand.min-angle=70", "--rand.connectivity=0.98"]
-        shape += ["--rand.neighbor-dist1=0", "--rand.neighbor-dist2=1", "--rand.neighbor-dist3=8"]
+        shape += ["--rand.neighbor-dist1=0", "--rand.neighbor-dist2=0", "--rand.neighbor-dist3=8"]
         shape += ["--rand.neighbor-dist4=8", "--rand.neighbor-dist5=0", "--rand.neighbor-dist6=0"]
     prefix = scratch / "plan"
     _run("netgenerate", [*shape, f"--seed={seed}", "--plain-output-prefix", str(prefix)])
@@ -193,6 +201,23 @@ def _degrees(streets: list[tuple[str, str]]) -> dict[str, int]:
         degrees[a] += 1
         degrees[b] += 1
     return degrees
+
+
+def _longest_run(nodes: dict[str, np.ndarray], streets: list[tuple[str, str]]) -> float:
+    """Return the longest way between two junctions of three or more streets."""
+    degrees = _degrees(streets)
+    longest = 0.0
+    for first in (node for node in sorted(degrees) if degrees[node] >= 3):
+        for start in [s for s in streets if first in s]:
+            street, node, run = start, first, 0.0
+            while True:
+                run += float(np.hypot(*(nodes[street[0]] - nodes[street[1]])))
+                node = street[1] if street[0] == node else street[0]
+                if degrees[node] != 2:
+                    break
+                street = next(s for s in streets if node in s and s != street)
+            longest = max(longest, run)
+    return longest
 
 
 def _prune(
@@ -257,7 +282,9 @@ def _dress(config: TownConfig, nodes: dict[str, np.ndarray], streets: list[tuple
     rng = np.random.default_rng([104_729, config.seed])
     main = _main_streets(config, streets, rng)
     node_root, edge_root = ET.Element("nodes"), ET.Element("edges")
-    place = {n: nodes[n] + rng.uniform(-1, 1, 2) * config.jitter * config.block for n in sorted(nodes)}
+    # Random plans come on a grid (the compact ones do): shake them until it no longer shows.
+    shake = (config.jitter + (0.1 if config.style == "random" else 0.0)) * config.block
+    place = {n: nodes[n] + rng.uniform(-1, 1, 2) * shake for n in sorted(nodes)}
     kinds = {n: _junction_kind(config, [s in main for s in streets if n in s], rng) for n in place}
     axes = _street_axes(config, place, streets, main, rng)
     for name in sorted({n for (a, b, _), _ in axes for n in (a, b)}):
@@ -331,16 +358,30 @@ def _ring_arc(a: np.ndarray, b: np.ndarray, center: np.ndarray) -> np.ndarray:
     return center + radius[:, None] * np.stack([np.cos(start + turn * u), np.sin(start + turn * u)], axis=1)
 
 
-def _rounded(one: np.ndarray, two: np.ndarray, reach: float = 24.0) -> np.ndarray:
-    """Join two axes that meet at a node by a curve that leaves both `reach` metres before the node."""
+def _rounded(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Join two axes that meet at a node by an arc as wide as the streets allow: long vehicles cut tight bends."""
     corner = one[-1]
-    head = [p for p in one if np.hypot(*(p - corner)) > reach]
-    tail = [p for p in two if np.hypot(*(p - corner)) > reach]
-    toward_head = (head[-1] - corner) / np.hypot(*(head[-1] - corner))
-    toward_tail = (tail[0] - corner) / np.hypot(*(tail[0] - corner))
-    u = np.linspace(0.0, 1.0, 13)[:, None]
-    curve = corner + reach * ((1 - u) ** 2 * toward_head + u**2 * toward_tail)
-    return np.concatenate([head, curve, tail])
+    reach = min(36.0, 0.4 * float(np.hypot(*(one[0] - corner))), 0.4 * float(np.hypot(*(two[-1] - corner))))
+    turn = _angle_between(corner - one[0], two[-1] - corner)
+    radius = min(80.0, reach / max(np.tan(turn / 2), 1e-3))
+    reach = radius * np.tan(turn / 2)
+    head = np.array([p for p in one if np.hypot(*(p - corner)) > reach + 1.0])
+    tail = np.array([p for p in two if np.hypot(*(p - corner)) > reach + 1.0])
+    into = (corner - head[-1]) / np.hypot(*(corner - head[-1]))
+    out = (tail[0] - corner) / np.hypot(*(tail[0] - corner))
+    turn = _angle_between(into, out)
+    if turn < 0.05:
+        return np.concatenate([head, tail])
+    radius = reach / np.tan(turn / 2)
+    side = np.sign(into[0] * out[1] - into[1] * out[0])
+    normal = side * np.array([-into[1], into[0]])
+    angles = np.linspace(0.0, turn, 13)[:, None]
+    arc = corner - into * reach + radius * (np.sin(angles) * into + (1 - np.cos(angles)) * normal)
+    return np.concatenate([head, arc, tail])
+
+
+def _angle_between(a: np.ndarray, b: np.ndarray) -> float:
+    return float(abs(np.arctan2(a[0] * b[1] - a[1] * b[0], a @ b)))
 
 
 def _convert(config: TownConfig, scratch: Path) -> Path:
