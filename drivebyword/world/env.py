@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from drivebyword.world.sensors import SensorFrame
 
 DT = 0.2
+IDLE_S = 25.0
+"""A car that stands this long where SUMO would drive on has timed out: nothing more will come of it."""
 OPTIONS = ("scenario", "instruction", "weather", "wording", "until_s")
 
 
@@ -72,7 +74,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._happened = Event.NONE
         self._ended: str | None = None
         self._over = True
-        self._step, self._speed_factor = 0, 0.0
+        self._step, self._speed_factor, self._idle_s = 0, 0.0, 0.0
 
     @property
     def road_map(self) -> RoadMap:
@@ -136,7 +138,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         )
         happened |= self._advance_mission(planned)
         self._odometer.advance(before, self._state)
-        self._end(happened)
+        self._end(happened, planned)
         self._refresh(self._happened)
         terminated = self._ended in ("arrived", "collision", "offroad")
         return self._observed_dict(), 0.0, terminated, self._ended == "timeout", self._info
@@ -217,7 +219,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._step, self._ended, self._over = 0, None, False
         self._happened = Event.NONE
         self._observation = None
-        self._speed_factor = 0.0
+        self._speed_factor = self._idle_s = 0.0
         self._read()
         if script and rng.random() > 0.4:  # else from a standstill
             self._state.speed = self._safe_start(rng)
@@ -300,7 +302,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         taken = [k for k in links if len(route) > 1 and lanes[k.to_lane].edge == route[1]] or links
         return all(events.is_red(int(self.traffic.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
 
-    def _end(self, happened: Event) -> None:
+    def _end(self, happened: Event, planned: float) -> None:
+        idle = self._state.speed < 0.3 and planned > 0.2 and not (self.mission.hold or self.mission.pull_over)
+        self._idle_s = self._idle_s + self.dt if idle else 0.0
         collided = happened & (Event.COLLISION_PERSON | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC)
         if collided:
             self._ended = "collision"
@@ -308,7 +312,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             self._ended = "offroad"
         elif self.mission.arrived:
             self._ended, happened = "arrived", happened | Event.ARRIVED
-        elif self._step * self.dt >= max(self.scene.time_limit_s, self.mission.until_s + 30.0):
+        elif self._idle_s > IDLE_S or self._step * self.dt >= max(self.scene.time_limit_s, self.mission.until_s + 30.0):
             self._ended, happened = "timeout", happened | Event.TIMEOUT
         self._over = self._ended is not None
         self._happened = happened

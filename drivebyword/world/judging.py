@@ -232,8 +232,10 @@ class LaneJudge(Judge):
 
 def is_free(moment: Moment) -> bool:
     """Tell whether neither traffic, a signal nor a junction dictates the speed."""
-    clear = moment.leader_gap > max(14.0, 2.2 * moment.state.speed)
-    return clear and moment.ahead > 25.0
+    state = moment.state
+    clear = moment.leader_gap > max(14.0, 2.2 * state.speed)
+    halting = moment.signal in (SignalState.RED, SignalState.AMBER, SignalState.RED_AMBER)
+    return clear and moment.ahead > 18.0 + state.speed**2 / 3.5 + (20.0 if halting else 0.0)
 
 
 def is_beside(moment: Moment, side: int, width: float, reach: float = 10.0) -> bool:

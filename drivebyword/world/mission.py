@@ -37,8 +37,10 @@ CRUISE, SLOW, FAST = 0.85, 0.55, 1.0
 """Shares of the speed limit: as usual, after `slower`, after `faster`."""
 ROUTE_EDGES = 5
 """Edges kept planned, the current one included."""
-PATIENCE_S = 14.0
+PATIENCE_S = 9.0
 """A scripted intent the road offers no place for this long gives way to a branch it does offer."""
+REACH = (40.0, 100.0)
+"""Metres before a junction from which on a sentence about it may be typed, drawn for each."""
 TURN_SPEED, COMFORT = 5.0, 2.0
 
 
@@ -80,7 +82,7 @@ class Mission:
         self._odometer = self._resolved_at = self._standing = 0.0
         self._issue_at = float(rng.uniform(1.0, 4.0))
         self._waited = 0.0
-        self._reach = float(rng.uniform(35.0, 70.0))
+        self._reach = float(rng.uniform(*REACH))
         self._rightmost = {graph.lanes_of(e)[0].id: graph.lanes_of(e)[0].width for e in graph.edges}
         self._extend()
 
@@ -171,7 +173,7 @@ class Mission:
         self._issue_at = now + float(
             self.rng.uniform(2.0, 4.0) if self.hold or self.pull_over else self.rng.uniform(1, 3)
         )
-        self._reach = float(self.rng.uniform(35.0, 70.0))
+        self._reach = float(self.rng.uniform(*REACH))
 
     # ------------------------------------------------------------------ route
 
@@ -317,6 +319,9 @@ class Mission:
             offers = [name for name in ("left", "right", "straight") if self._fits(name, moment)]
             if not offers:
                 return
+            if intent in ("stop", "pull_over") and self.script[1:2] == ["go_on"]:
+                del self.script[1]
+                self.total -= 1
             intent = offers[int(self.rng.integers(len(offers)))]
         self.script.pop(0)
         self._issue(self.wording(intent, self.rng), intent, moment)
@@ -332,7 +337,7 @@ class Mission:
             return self._junction_fits(intent, moment)
         speed, ahead, share = moment.state.speed, moment.ahead, moment.state.speed / moment.limit
         if intent in ("null", "follow"):
-            return 25.0 < ahead < 80.0
+            return 25.0 < ahead < 100.0
         if intent in ("slower", "faster"):
             low, high = (0.72, 9.0) if intent == "slower" else (0.5, 0.9)
             return ahead > (40.0 if intent == "slower" else 50.0) and low < share < high and is_free(moment)
@@ -358,7 +363,7 @@ class Mission:
         least = self._least_ahead(moment.state.speed)
         if self._lane_allows(moment.match.lane, route[1]):
             return least <= moment.ahead <= max(self._reach, least + 10.0)
-        return max(60.0, least) <= moment.ahead <= max(95.0, least + 10.0)
+        return max(50.0, least) <= moment.ahead <= max(100.0, least + 10.0)
 
     def _try_arrive(self, moment: Moment) -> None:
         if not self._done() or moment.step * self.dt < self.until_s:
