@@ -136,14 +136,15 @@ def moments(episode: Episode) -> list[Moment]:
     return sorted(found, key=lambda moment: moment.step)
 
 
-def _reason_moments(episode: Episode, hold: int = 2) -> list[Moment]:
-    """Return changes of reason that lasted `hold` decisions: a flicker is no moment."""
-    found, said = [], None
+def _reason_moments(episode: Episode, hold: int = 3) -> list[Moment]:
+    """Return changes of reason that lasted `hold` decisions and read differently: a flicker is no moment."""
+    found, said = [], ""
     for step in range(len(episode)):
-        rows = episode.reason[step : step + hold]
-        if (rows == rows[0]).all() and rows[0, 0] >= 0 and (reason := reason_at(episode, step)) != said:
-            said = reason
-            found.append(Moment(step, "why", render(reason)) if reason else Moment(step, "why", ""))
+        rows, reason = episode.reason[step : step + hold], reason_at(episode, step)
+        if reason is None or (rows != rows[0]).any() or render(reason) == said:
+            continue
+        said = render(reason)
+        found.append(Moment(step, "why", said))
     return found
 
 

@@ -24,7 +24,6 @@ _DECISION_TEXT = {
 }
 _CAUSE_TEXT = {
     "clear": "the way is clear",
-    "instruction": "you asked me to",
     "lead_vehicle": "there is a vehicle",
     "pedestrian": "there is a person",
     "red_light": "the light is not green",
@@ -45,6 +44,8 @@ _RELATION_TEXT = {
 def render(reason: Reason) -> str:
     """Return a reason in English, such as `I slow down: there is a person ahead`."""
     decision = _DECISION_TEXT[DECISIONS[reason.decision]]
+    if CAUSES[reason.cause] == "instruction":
+        return f"{decision} {_RELATION_TEXT[RELATIONS[reason.relation]]}, as you asked."
     cause = _CAUSE_TEXT[CAUSES[reason.cause]]
     return f"{decision}: {cause} {_RELATION_TEXT[RELATIONS[reason.relation]]}."
 
