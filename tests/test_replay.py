@@ -28,7 +28,7 @@ def picture(snapshot) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def page(hand_drive, tmp_path_factory):
-    frames = [encode_webp(image, 60) for image in shoot(hand_drive.episode.snapshots, picture, 2)]
+    frames = [encode_webp(image, 60) for image in shoot(hand_drive.episode.snapshots, lambda: picture, 2)]
     view = Strip(width=640, height=360, per_step=2, frames=frames)
     path = tmp_path_factory.mktemp("page") / "replay.html"
     return write_replay(path, hand_drive.episode, hand_drive.road_map, hand_drive.rig, view, ReplayConfig())
@@ -131,7 +131,7 @@ def test_reason_tokens_are_the_decision_cause_and_relation():
 def test_film_has_every_picture_and_appears_only_when_whole(hand_drive, tmp_path):
     episode = hand_drive.episode
     with DriveVideo(tmp_path / "drive.mp4", episode, 1) as video:
-        for image in shoot(episode.snapshots[:8], picture, 1):
+        for image in shoot(episode.snapshots[:8], lambda: picture, 1):
             video.add(image, np.full((64, 64, 3), 40, np.uint8))
         assert not (tmp_path / "drive.mp4").exists()
     with av.open(str(tmp_path / "drive.mp4")) as container:

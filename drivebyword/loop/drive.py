@@ -22,7 +22,7 @@ from drivebyword.data.episode import write_part
 from drivebyword.data.files import write_atomic, write_json
 from drivebyword.guard.guard import Guard, GuardConfig
 from drivebyword.loop.driver import Driver
-from drivebyword.loop.film import encode_webp, quality_for, shoot
+from drivebyword.loop.film import Render, encode_webp, quality_for, shoot
 from drivebyword.loop.narration import did, event_words, outcome, spoken
 from drivebyword.loop.policies import load_policy
 from drivebyword.loop.replay import ReplayConfig, Strip, write_replay
@@ -200,19 +200,25 @@ def _write(
 ) -> None:
     """Write the episode, then render every picture once for both the film and the page."""
     write_part(config.out / "episode", episode, replace=True)
-    view = env.world_view()
-    count, frames, quality = len(episode) * config.pictures_per_decision, [], None
-    with DriveVideo(config.out / "drive.mp4", episode, config.pictures_per_decision) as video:
-        chase = shoot(episode.snapshots, lambda s: view.chase(s, episode.weather), config.pictures_per_decision)
-        above = shoot(episode.snapshots, lambda s: view.bird_eye(s), config.pictures_per_decision)
-        for picture, bird in zip(chase, above):
-            if quality is None:
+    per_step, weather = config.pictures_per_decision, episode.weather
+    count, frames, quality = len(episode) * per_step, [], 0
+
+    def make_render() -> Render:
+        view = env.world_view()
+        return lambda snapshot: view.chase(snapshot, weather)
+
+    plan, bird = env.world_view(), None
+    with DriveVideo(config.out / "drive.mp4", episode, per_step) as video:
+        for number, picture in enumerate(shoot(episode.snapshots, make_render, per_step)):
+            if number == 0:
                 quality = quality_for(picture, count, VIEW_BUDGET)
+            if number % per_step == 0:
+                bird = plan.bird_eye(episode.snapshots[number // per_step])
             frames.append(encode_webp(picture, quality))
             video.add(picture, bird)
-            show(f"drawing the replay  {len(frames)} of {count} pictures", False)
+            show(f"drawing the replay: {len(frames)} of {count} pictures", False)
     height, width = picture.shape[:2]
-    strip = Strip(width=width, height=height, per_step=config.pictures_per_decision, frames=frames)
+    strip = Strip(width=width, height=height, per_step=per_step, frames=frames)
     page = ReplayConfig(guarded=config.guard, seen=config.sensors)
     write_replay(config.out / "replay.html", episode, env.road_map, rig, strip, page)
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -57,12 +60,32 @@ def _ego_between(first: Snapshot, second: Snapshot, share: float) -> Float[np.nd
     return ego
 
 
-def shoot(snapshots: list[Snapshot], render: Render, per_step: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Yield `per_step` rendered pictures for every snapshot."""
-    for k, first in enumerate(snapshots):
-        second = snapshots[min(k + 1, len(snapshots) - 1)]
-        for part in range(per_step):
-            yield render(between(first, second, part / per_step))
+def shoot(
+    snapshots: list[Snapshot], make_render: Callable[[], Render], per_step: int, threads: int = 2
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Yield `per_step` rendered pictures for every snapshot, in order.
+
+    Args:
+        make_render: Called once in every thread: renderers keep tables of their own.
+        threads: The ray caster lets go of Python's lock, so threads draw side by side.
+    """
+    own = threading.local()
+
+    def draw(number: int) -> np.ndarray:
+        if not hasattr(own, "render"):
+            own.render = make_render()
+        step, part = divmod(number, per_step)
+        second = snapshots[min(step + 1, len(snapshots) - 1)]
+        return own.render(between(snapshots[step], second, part / per_step))
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[np.ndarray]] = deque()
+        for number in range(len(snapshots) * per_step):
+            waiting.append(pool.submit(draw, number))
+            if len(waiting) > 4 * threads:  # Not all at once: pictures are large.
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def encode_webp(image: UInt8[np.ndarray, "H W 3"], quality: int) -> bytes:
