@@ -6,6 +6,7 @@ One compiled call for a snapshot; every sensor then reads the same table.
 from __future__ import annotations
 
 from math import cos, hypot, pi, sin
+from typing import no_type_check
 
 import numba as nb
 import numpy as np
@@ -57,6 +58,9 @@ CLOTHES = np.array(
     [(196, 62, 52), (56, 92, 168), (232, 200, 80), (64, 140, 96), (228, 228, 224), (120, 74, 140), (234, 132, 52),
      (60, 64, 84)], np.float32,
 )  # fmt: skip
+EGO_KEY = -1
+"""The agent_key that paints a car in the ego's colour, which no other car has."""
+EGO_COLOUR = (np.float32(14), np.float32(158), np.float32(150))
 CAR_COUNT, CLOTHES_COUNT = len(CAR_COLOURS), len(CLOTHES)
 LAMP_COLOURS = np.array([(255, 30, 24), (255, 176, 20), (40, 240, 110)], np.float32)
 LAMP_DIAMETER = 0.56
@@ -64,6 +68,7 @@ FALL_X, FALL_Y = -SUN[0] / SUN[2], -SUN[1] / SUN[2]
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _put(floats, codes, n, place, heading, size, heights, colour, shape, shader, owner, flags, refl):  # type: ignore[no-untyped-def]
     """Write row n: a part at (ahead, left) of a body whose place is (x, y, cos, sin)."""
     if n >= floats.shape[0]:
@@ -82,6 +87,7 @@ def _put(floats, codes, n, place, heading, size, heights, colour, shape, shader,
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _car(floats, codes, n, place, length, width, height, colour, owner, flags, kind):  # type: ignore[no-untyped-def]
     """Add a car or van: a body up to the belt line, and tapered glass with a painted roof."""
     belt = height * (0.58 if kind == 0 else 0.50)
@@ -100,6 +106,7 @@ def _car(floats, codes, n, place, length, width, height, colour, owner, flags, k
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _truck(floats, codes, n, place, length, width, height, colour, owner, flags):  # type: ignore[no-untyped-def]
     """Add a chassis, a cab and a cargo box."""
     dark = (40.0, 42.0, 46.0)
@@ -114,6 +121,7 @@ def _truck(floats, codes, n, place, length, width, height, colour, owner, flags)
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _person(floats, codes, n, place, height, foot, colour, legs, owner, stride, seated):  # type: ignore[no-untyped-def]
     """Add legs, a torso and a head; `stride` swings the legs."""
     skin = (214.0, 168.0, 134.0)
@@ -133,6 +141,7 @@ def _person(floats, codes, n, place, height, foot, colour, legs, owner, stride, 
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _bicycle(floats, codes, n, place, length, height, colour, legs, owner):  # type: ignore[no-untyped-def]
     """Add two wheels, a frame and a rider."""
     dark = (36.0, 36.0, 40.0)
@@ -144,6 +153,7 @@ def _bicycle(floats, codes, n, place, length, height, colour, legs, owner):  # t
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: ignore[no-untyped-def]
     """Add the solids of one road user; return the new row count."""
     place = (agent[0], agent[1], cos(agent[2]), sin(agent[2]))
@@ -151,6 +161,8 @@ def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: 
     h = (key * 2654435761 + 12345) & 0x7FFFFFFF
     pick = (h >> 8) % CAR_COUNT
     paint = (CAR_COLOURS[pick, 0], CAR_COLOURS[pick, 1], CAR_COLOURS[pick, 2])
+    if key == EGO_KEY:
+        paint = (EGO_COLOUR[0], EGO_COLOUR[1], EGO_COLOUR[2])
     wear = (h >> 8) % CLOTHES_COUNT
     cloth = (CLOTHES[wear, 0], CLOTHES[wear, 1], CLOTHES[wear, 2])
     shade = np.float32(40.0 + (h >> 16) % 50)
@@ -170,6 +182,7 @@ def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: 
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _add_shadow(floats, codes, n, agent, owner, strength):  # type: ignore[no-untyped-def]
     """Add the shadow of one road user: two flat boxes, the inner one darker, shifted away from the sun."""
     place = (agent[0] + FALL_X * 0.35 * agent[5], agent[1] + FALL_Y * 0.35 * agent[5], cos(agent[2]), sin(agent[2]))
@@ -182,6 +195,7 @@ def _add_shadow(floats, codes, n, agent, owner, strength):  # type: ignore[no-un
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
     """Add the three lamps of a signal head; unlit ones stay dark glass."""
     place = (head[0], head[1], cos(head[3]), sin(head[3]))
@@ -198,6 +212,7 @@ def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def gather(
     floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
 ):  # type: ignore[no-untyped-def]

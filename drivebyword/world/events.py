@@ -7,6 +7,7 @@ struck from the side while astride lanes. Struck from behind, or while standing,
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +27,7 @@ _RED = (int(SignalState.RED), int(SignalState.RED_AMBER))
 
 
 @njit(cache=True)
+@no_type_check
 def _apart(ax, ay, ayaw, al, aw, bx, by, byaw, bl, bw):  # type: ignore[no-untyped-def]
     """Tell whether a separating axis exists between two oriented boxes."""
     dx, dy = bx - ax, by - ay
@@ -40,6 +42,7 @@ def _apart(ax, ay, ayaw, al, aw, bx, by, byaw, bl, bw):  # type: ignore[no-untyp
 
 
 @njit(cache=True)
+@no_type_check
 def _time_to_collision(ego, speed, agents, horizon, step):  # type: ignore[no-untyped-def]
     """Return seconds until the ego's box meets an agent's, both keeping velocity and heading; inf if never."""
     vx, vy = speed * np.cos(ego[2]), speed * np.sin(ego[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from math import pi
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -44,6 +45,7 @@ class LaneMatch:
 
 
 @njit(cache=True)
+@no_type_check
 def _nearest(x, y, yaw, segments, starts, items, x0, y0, cell, columns, rows):  # type: ignore[no-untyped-def]
     """Return (segment, t, signed offset) of the best lane along and against the heading; segment -1: none."""
     best = np.full((2, 4), -1.0)

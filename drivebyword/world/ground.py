@@ -7,12 +7,14 @@ to put back.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import no_type_check
 
 import numba as nb
 import numpy as np
@@ -23,7 +25,7 @@ from drivebyword.world.markings import Material, Shape, paint, surfaces
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.scenery import Scenery
 
-GROUND_VERSION = 1
+GROUND_VERSION = 2
 """Part of the cache key: raise it when the same town would be painted otherwise."""
 MARGIN = 45.0
 PIXEL = 0.125
@@ -161,6 +163,7 @@ def _rasterise(
     return base
 
 
+@functools.lru_cache(maxsize=1)
 def _tiles() -> tuple[np.ndarray, np.ndarray]:
     """Make two seamless texture tiles of steps 0 to 3: a fine grain, and grass with patches."""
     rng = np.random.default_rng(20)
@@ -175,6 +178,7 @@ def _tiles() -> tuple[np.ndarray, np.ndarray]:
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _texture(base, grain, grass):  # type: ignore[no-untyped-def]
     """Add the texture step to every pixel, in place."""
     for i in range(base.shape[0]):
@@ -189,6 +193,7 @@ def _texture(base, grain, grass):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
+@no_type_check
 def _mean(a, b, c, d):  # type: ignore[no-untyped-def]
     """Average four packed words, byte by byte."""
     out = nb.uint32(0)
@@ -199,6 +204,7 @@ def _mean(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _halve_base(base, palette, out):  # type: ignore[no-untyped-def]
     rows, cols = base.shape[0] // 2, base.shape[1] // 2
     for i in range(rows):
@@ -209,6 +215,7 @@ def _halve_base(base, palette, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
+@no_type_check
 def _halve(fine, width, out, rows, cols):  # type: ignore[no-untyped-def]
     for i in range(rows):
         for j in range(cols):

@@ -10,6 +10,7 @@ compiled entry calls live in this file, so that numba's cache notices when one c
 from __future__ import annotations
 
 from math import asin, atan2, cos, exp, floor, hypot, sin, sqrt
+from typing import no_type_check
 
 import numba as nb
 import numpy as np
@@ -79,6 +80,7 @@ _inline = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", in
 
 
 @_inline
+@no_type_check
 def _headlight(light, x, y):  # type: ignore[no-untyped-def]
     """Return what the ego's low beam adds at a place."""
     dx, dy = x - light[EGO_X], y - light[EGO_Y]
@@ -86,12 +88,13 @@ def _headlight(light, x, y):  # type: ignore[no-untyped-def]
     if ahead < 0.2:
         return 0.0
     side = (dy * light[EGO_C] - dx * light[EGO_S]) / (ahead + 1.5)
-    cone = 1.0 + 6.0 * side * side
-    far = ahead * (1.0 / 24.0)
+    cone = 1.0 + 3.0 * side * side
+    far = ahead * (1.0 / 28.0)
     return light[HEAD] / (cone * cone * (1.0 + far * far))
 
 
 @_jit
+@no_type_check
 def _slab(f, ox, oy, dx, dy, hl, hw, shift):  # type: ignore[no-untyped-def]
     """Cut a ray with a rectangle in its own frame: entry, exit, and the face entered (0 front .. 3 right)."""
     if abs(dx) < 1e-9:
@@ -110,6 +113,7 @@ def _slab(f, ox, oy, dx, dy, hl, hw, shift):  # type: ignore[no-untyped-def]
 
 
 @_inline
+@no_type_check
 def _face_light(cs, sn, face):  # type: ignore[no-untyped-def]
     """Sun on a side face: 0 front, 1 rear, 2 left, 3 right."""
     if face == 0:
@@ -124,6 +128,7 @@ def _face_light(cs, sn, face):  # type: ignore[no-untyped-def]
 
 
 @_jit
+@no_type_check
 def _emit(spans, n, key, low, high, dist, r, g, b, light, gain, glow):  # type: ignore[no-untyped-def]
     """Append a span whose colour is final: lit by `gain`, dimmed by fog; `glow` shines on its own."""
     if n >= SPANS or high <= low:
@@ -140,6 +145,7 @@ def _emit(spans, n, key, low, high, dist, r, g, b, light, gain, glow):  # type: 
 
 
 @_inline
+@no_type_check
 def _textured(spans, n, shader, u, prim):  # type: ignore[no-untyped-def]
     """Mark the span written last as textured by rows."""
     spans[n - 1, TEX], spans[n - 1, U], spans[n - 1, PRIM] = shader, u, prim
@@ -147,6 +153,7 @@ def _textured(spans, n, shader, u, prim):  # type: ignore[no-untyped-def]
 
 
 @_jit
+@no_type_check
 def _marks(spans, n, f, flags, shader, face, u, t, key, z, light, gain):  # type: ignore[no-untyped-def]
     """Add lamps, plates, wheels and windows of a vehicle's entered face, just in front of it."""
     width, foot, top = f[HW], f[Z0], f[Z1]
@@ -300,6 +307,7 @@ def _marks(spans, n, f, flags, shader, face, u, t, key, z, light, gain):  # type
 
 
 @_jit
+@no_type_check
 def _sphere(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # type: ignore[no-untyped-def]
     """Cut an upright ellipsoid of revolution: its stretch of slopes is exact."""
     px, py = f[CX] - cam[0], f[CY] - cam[1]
@@ -335,6 +343,7 @@ def _sphere(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # type: ign
 
 
 @_jit
+@no_type_check
 def _upright(spans, n, f, code, prim, dirx, diry, cam, light, levels):  # type: ignore[no-untyped-def]
     """Cut a box or a tapered box; add its side, its top or underside, and marks on the side."""
     cs, sn = f[COS], f[SIN]
@@ -446,6 +455,7 @@ def _upright(spans, n, f, code, prim, dirx, diry, cam, light, levels):  # type: 
 
 
 @_inline
+@no_type_check
 def _window_share(z, floor_height):  # type: ignore[no-untyped-def]
     """Integrate, from the ground to z, the rows of windows: 45% of every storey."""
     storey = z / floor_height
@@ -454,6 +464,7 @@ def _window_share(z, floor_height):  # type: ignore[no-untyped-def]
 
 
 @_inline
+@no_type_check
 def _hash(a, b, c):  # type: ignore[no-untyped-def]
     """Mix three small integers into [0, 1)."""
     h = (a * 374761393 + b * 668265263 + c * 2147483647) & 0xFFFFFFFF
@@ -462,6 +473,7 @@ def _hash(a, b, c):  # type: ignore[no-untyped-def]
 
 
 @_jit
+@no_type_check
 def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-untyped-def]
     """Paint one span into its column where nothing nearer is; returns the weight painted."""
     s = spans[k]
@@ -508,7 +520,9 @@ def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-
             height = cam_z + (cy - 0.5 * (a + z)) / g * dist
             tuft = _hash(int(s[U] * 2.6 + 64.0), int(height * 2.6), int(f[SEED] * 65536)) - 0.5
             shade = 0.60 + 0.52 * at + 0.24 * tuft * min(1.0, 0.02 / (dist * step))
-            cr, cg, cb = cr * shade, cg * shade, cb * shade
+            # Only the leaves' own light is shaded, not the fog before them.
+            own = (shade - 1.0) * gain * fog
+            cr, cg, cb = cr + f[RED] * own, cg + f[GREEN] * own, cb + f[BLUE] * own
         acc[row, 0] += cr * cover
         acc[row, 1] += cg * cover
         acc[row, 2] += cb * cover
@@ -516,6 +530,7 @@ def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-
 
 
 @_inline
+@no_type_check
 def _texel(base, palette, mips, levels, x, y, level):  # type: ignore[no-untyped-def]
     """Fetch the packed ground colour at finest-level pixel coordinates, from a level of the pyramid."""
     ix, iy = int(x), int(y)
@@ -529,6 +544,7 @@ def _texel(base, palette, mips, levels, x, y, level):  # type: ignore[no-untyped
 
 
 @_jit
+@no_type_check
 def _smooth(base, palette, mips, levels, x, y, level, total):  # type: ignore[no-untyped-def]
     """Add the bilinear ground colour to `total`."""
     size = float(1 << level)
@@ -545,6 +561,7 @@ def _smooth(base, palette, mips, levels, x, y, level, total):  # type: ignore[no
 
 
 @_jit
+@no_type_check
 def _shadow(f, dirx, diry, cam, g, cy, shade):  # type: ignore[no-untyped-def]
     """Darken the rows where a flat shadow lies."""
     px, py = cam[0] - f[CX], cam[1] - f[CY]
@@ -564,6 +581,7 @@ def _shadow(f, dirx, diry, cam, g, cy, shade):  # type: ignore[no-untyped-def]
 
 
 @_jit
+@no_type_check
 def _bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, floats, codes, table, counts):  # type: ignore[no-untyped-def]
     """List, for every pixel column, the solids that may show in it, nearest first."""
     cs, sn = cos(cam[3]), sin(cam[3])
@@ -608,6 +626,7 @@ def _bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, f
 
 
 @_inline
+@no_type_check
 def _lattice(x, y):  # type: ignore[no-untyped-def]
     """Return smooth noise in [0, 1) at a place."""
     kx, ky = floor(x), floor(y)
@@ -619,6 +638,7 @@ def _lattice(x, y):  # type: ignore[no-untyped-def]
 
 
 @_jit
+@no_type_check
 def render(
     out,
     cam,

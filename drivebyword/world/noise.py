@@ -7,6 +7,8 @@ same seed gives the same bytes on every process. The mixer is SplitMix64's final
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numba as nb
 import numpy as np
 
@@ -21,6 +23,7 @@ _LOW20 = np.uint64(0xFFFFF)
 
 
 @nb.njit(nb.uint64(nb.uint64, nb.int64), cache=True, nogil=True, inline="always")
+@no_type_check
 def bits(key: int, index: int) -> int:
     """Return 64 random bits for a key and an index."""
     z = key + np.uint64(index) * _GOLDEN
@@ -30,12 +33,14 @@ def bits(key: int, index: int) -> int:
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
+@no_type_check
 def uniform(key: int, index: int) -> float:
     """Return a number in [0, 1)."""
     return np.float64(bits(key, index) >> _S11) * (1.0 / 9007199254740992.0)
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
+@no_type_check
 def normal(key: int, index: int) -> float:
     """Return a number of mean 0 and deviation 1: three uniforms summed, so never beyond 3."""
     b = bits(key, index)

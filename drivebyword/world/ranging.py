@@ -7,6 +7,7 @@ beams of the column are answered from that cut.
 from __future__ import annotations
 
 from math import atan2, cos, exp, hypot, log10, pi, sin, sqrt
+from typing import no_type_check
 
 import numba as nb
 import numpy as np
@@ -41,6 +42,7 @@ _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_jit
+@no_type_check
 def _cut(f, shape, x, y, dirx, diry):  # type: ignore[no-untyped-def]
     """Cut a ray in the plane with a solid's outline: entry, exit and face (0 front .. 3 right); entry < 0 is a miss."""
     px, py = x - f[CX], y - f[CY]
@@ -72,6 +74,7 @@ def _cut(f, shape, x, y, dirx, diry):  # type: ignore[no-untyped-def]
 
 
 @_jit
+@no_type_check
 def _columns(f, x, y, yaw, low, high, columns, span):  # type: ignore[no-untyped-def]
     """Return the columns a solid may show in: first and last, unwrapped (may pass the array's ends)."""
     px, py = f[CX] - x, f[CY] - y
@@ -85,6 +88,7 @@ def _columns(f, x, y, yaw, low, high, columns, span):  # type: ignore[no-untyped
 
 
 @_jit
+@no_type_check
 def _blend(f, code, face, u, z, base):  # type: ignore[no-untyped-def]
     """Return a solid's LiDAR intensity at a place of its face: plates and lamps throw much back."""
     if code[SHADER] == CAR_BODY and face <= 1:
@@ -96,6 +100,7 @@ def _blend(f, code, face, u, z, base):  # type: ignore[no-untyped-def]
 
 
 @_jit
+@no_type_check
 def lidar(
     out, pose, slopes, range_max, order, count, floats, codes, base, palette, mips, levels, origin, inv_visibility, key
 ):  # type: ignore[no-untyped-def]
@@ -195,6 +200,7 @@ RCS_DBSM = np.array([10.0, 12.0, 18.0, 20.0, 0.0, -3.0])
 
 
 @_jit
+@no_type_check
 def radar(
     out,
     valid,
@@ -336,6 +342,7 @@ def radar(
 
 
 @_jit
+@no_type_check
 def line_of_sight(out, x, y, z, reach, agents, order, count, floats, codes):  # type: ignore[no-untyped-def]
     """Tell for every agent whether a ray from (x, y, z) reaches its middle or one of its sides."""
     blockers = np.empty(count, np.int64)
