@@ -157,18 +157,19 @@ def write_demand(streets: Streets, demand: Demand, spawn: Spawn, car: CarConfig,
     index = spawn.lane.rsplit("_", 1)[1]
     lines.append(
         f'<vehicle id="{EGO}" type="ego" depart="0" departLane="{index}" departPos="{spawn.position:.2f}" '
-        f'departSpeed="0"><route edges="{" ".join(first_round(spawn.route))}"/></vehicle>'
+        f'departSpeed="0" insertionChecks="none"><route edges="{" ".join(first_round(spawn.route))}"/></vehicle>'
     )
+    people = _people(streets, demand, rng)
+    lines += people  # SUMO wants entries in order of departure
     kinds = rng.choice(len(BODIES), size=demand.vehicles, p=[body.share for body in BODIES])
     starts = rng.choice(len(streets.edges), size=demand.vehicles, p=_weights(streets.middle, streets.length, demand))
     for i, (body, start) in enumerate(zip(kinds, starts)):
         route = streets.walk(streets.edges[start], 40, rng)
         lines.append(
-            f'<vehicle id="v{i}" type="b{body}" depart="0" departPos="random_free" departLane="best" '
+            f'<vehicle id="v{i}" type="b{body}" depart="0.2" departPos="random_free" departLane="best" '
             f'departSpeed="0"><route edges="{" ".join(route)}"/></vehicle>'
         )
-    people = _people(streets, demand, rng)
-    lines += [*people, "</routes>"]
+    lines.append("</routes>")
     return "\n".join(lines), _population(kinds, len(people), seed)
 
 

@@ -31,6 +31,7 @@ from drivebyword.world.traffic import Traffic
 if TYPE_CHECKING:
     from drivebyword.world.expert import ExpertDecision
     from drivebyword.world.sensors import SensorFrame
+    from drivebyword.world.view import WorldView
 
 DT = 0.2
 IDLE_S = 25.0
@@ -145,9 +146,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """Return a 640x360 picture for people, when made with render_mode rgb_array."""
-        if self.render_mode is None or self._place.sensors is None:
-            return None
-        return self._place.sensors.view(self._snapshot, self.weather)
+        return self.view() if self.render_mode is not None else None
 
     # ------------------------------------------------------------------ what a driving loop reads
 
@@ -176,11 +175,13 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             self._expert_decision = self._place.expert.decide(self._snapshot, self._state, self.mission, plan)
         return self._expert_decision
 
+    def world_view(self) -> WorldView:
+        """Return what draws the present town for people, from any snapshot."""
+        return self._place.view()
+
     def view(self, width: int = 640, height: int = 360) -> np.ndarray:
         """Return a picture for people."""
-        if self._place.sensors is None:
-            raise ValueError("this environment renders no sensors: make it with render_sensors=True")
-        return self._place.sensors.view(self._snapshot, self.weather, width, height)
+        return self.world_view().chase(self._snapshot, self.weather, width, height)
 
     def say(self, sentence: str, intent: str | None = None) -> None:
         """Type a sentence now; its meaning is for judging alone (None: nobody knows)."""

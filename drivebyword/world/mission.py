@@ -6,7 +6,6 @@ expert what is asked (`route`, `speed_factor`, `hold`, `pull_over`, `lane_reques
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -64,9 +63,7 @@ class Mission:
         self.graph, self.car, self.rng, self.wording, self.dt = graph, car, rng, wording, dt
         self.script = list(script)
         self.total = len(script)
-        self.instructions = [
-            InstructionRecord(step=0, sentence="", intent="null", deadline_s=math.inf, outcome="fulfilled")
-        ]
+        self.instructions = [InstructionRecord(step=0, sentence="", intent="null", deadline_s=0.0, outcome="fulfilled")]
         self.sentence, self.intent = "", "null"
         self.route = list(route)
         self.speed_factor, self.hold, self.pull_over = CRUISE, False, False

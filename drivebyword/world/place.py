@@ -14,11 +14,13 @@ from drivebyword.core.records import RigConfig
 from drivebyword.world.demand import Streets
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import RoadMap, TownConfig, build_town
-from drivebyword.world.scenery import build_scenery
+from drivebyword.world.scenery import Scenery, build_scenery
 
 if TYPE_CHECKING:
     from drivebyword.world.expert import Expert
+    from drivebyword.world.ground import Ground
     from drivebyword.world.sensors import Sensors
+    from drivebyword.world.view import WorldView
 
 TOWNS_KEPT = 6
 
@@ -35,6 +37,19 @@ class Place:
     """None in an environment that renders nothing."""
     solids: Float[np.ndarray, "K 5"]
     """Centre x, y, yaw, length, width of what a car can hit beside the road."""
+    scenery: Scenery
+    ground: Ground | None
+    _view: WorldView | None = None
+
+    def view(self) -> WorldView:
+        """Return what draws this town for people; made on first use."""
+        if self._view is None:
+            from drivebyword.world.ground import Ground
+            from drivebyword.world.view import WorldView
+
+            self.ground = self.ground or Ground.build(self.road_map, self.scenery)
+            self._view = WorldView(self.road_map, self.ground, self.scenery)
+        return self._view
 
 
 class Places:
@@ -60,12 +75,13 @@ class Places:
 
         road_map = build_town(config)
         graph, scenery = RoadGraph(road_map), build_scenery(road_map)
-        sensors = None
+        ground, sensors = None, None
         if self.render:
             from drivebyword.world.ground import Ground
             from drivebyword.world.sensors import Sensors
 
-            sensors = Sensors(self.rig, road_map, Ground.build(road_map, scenery), scenery)
+            ground = Ground.build(road_map, scenery)
+            sensors = Sensors(self.rig, road_map, ground, scenery)
         return Place(
             road_map=road_map,
             graph=graph,
@@ -73,4 +89,6 @@ class Places:
             expert=Expert(road_map, graph, self.car, self.dt),
             sensors=sensors,
             solids=np.asarray(scenery.solid_boxes(), np.float64).reshape(-1, 5),
+            scenery=scenery,
+            ground=ground,
         )

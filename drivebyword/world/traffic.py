@@ -29,6 +29,8 @@ SENSE_RADIUS = 110.0
 _RADIANS = math.pi / 180.0
 _owner: Traffic | None = None
 _started = False
+_halfway = False
+"""True between the two halves of a step: SUMO carries that over to the next simulation it loads."""
 
 
 def _signal_table() -> np.ndarray:
@@ -155,7 +157,7 @@ class Traffic:
         return CarState(x=at[0][0] + overhang * math.cos(yaw), y=at[0][1] + overhang * math.sin(yaw), yaw=yaw)
 
     def _load(self, road_map: RoadMap, text: str, seed: int) -> None:
-        global _started
+        global _started, _halfway
         import libsumo
 
         self._sumo = libsumo
@@ -168,6 +170,9 @@ class Traffic:
         options += ["--no-warnings", "true", "--no-step-log", "true", "--duration-log.disable", "true"]
         options += ["--xml-validation", "never", "--xml-validation.net", "never", "--seed", str(seed % (2**31))]
         options += ["--pedestrian.striping.dawdling", "0.1"]
+        if _halfway:
+            libsumo.simulationStep()
+            _halfway = False
         if _started:
             libsumo.load(options)
         else:
@@ -225,11 +230,13 @@ class Traffic:
 
     def planned_speed(self) -> float:
         """Run the step's first half and return the speed SUMO wants for the ego. Call after reading agents."""
+        global _halfway
         if self._planned is None:
             self._check_owner()
             self.place(self._now)
             self._sumo.vehicle.setPreviousSpeed(EGO, self._now.speed)
             self._sumo.simulation.executeMove()
+            _halfway = True
             self._planned = float(self._sumo.vehicle.getSpeedWithoutTraCI(EGO))
         return self._planned
 
@@ -275,10 +282,12 @@ class Traffic:
 
     def step(self, state: CarState) -> None:
         """End the step with the ego at `state`."""
+        global _halfway
         self.planned_speed()
         self._planned = self._plan = self._ahead = None
         self.place(state)
         self._sumo.simulationStep()
+        _halfway = False
         self._now = state
         self._steps += 1
         self.time_s += self.dt
