@@ -157,7 +157,7 @@ def _lines(lanes: list[Lane], opposite: str | None, name: str) -> Iterator[Shape
         yield Material.WHITE, ribbon(lanes[0].line, -lanes[0].width / 2 + 0.35, -lanes[0].width / 2 + 0.15)
     for lane in lanes[:-1]:
         for piece in _dashes(offset_line(lane.line, lane.width / 2), 3.0, 6.0):
-            yield Material.WHITE, ribbon(piece, 0.075, -0.075)
+            yield Material.WHITE, ribbon(piece, 0.09, -0.09)
     border = offset_line(inner.line, inner.width / 2)
     if opposite is None:
         yield Material.WHITE, ribbon(border, -0.1, -0.3)
@@ -188,9 +188,10 @@ def _zebra(corners: np.ndarray) -> Iterator[Shape]:
     """Paint stripes 0.5 m wide, 0.5 m apart, along the traffic's direction."""
     a, b, c, d = corners
     along = (c + d - a - b) / 2
-    length = float(np.hypot(*along))
-    count = max(2, int(length))
+    count = max(2, int(np.hypot(*along)))
     near, far = np.stack([a, b]), np.stack([d, c])
+    # Bare asphalt at both edges keeps the stop line apart from the stripes.
+    near, far = (side + (side.mean(0) - side) * 0.24 for side in (near, far))
     for k in range(count):
         p, q = near + (far - near) * ((k + 0.25) / count), near + (far - near) * ((k + 0.75) / count)
         yield Material.WHITE, np.stack([p[0], p[1], q[1], q[0]])
@@ -210,13 +211,13 @@ def _arrows(lane: Lane, ways: set[str]) -> Iterator[Shape]:
     for at in (length - 9.0, length - 28.0):
         if at < 14.0 or not ways:
             continue
-        yield Material.WHITE, _placed(lane, at, np.array([[0, 0.11], [2.6, 0.11], [2.6, -0.11], [0, -0.11]]))
+        shaft = 3.2 if "straight" in ways else 2.6
+        yield Material.WHITE, _placed(lane, at, np.array([[0, 0.1], [shaft, 0.1], [shaft, -0.1], [0, -0.1]]))
         if "straight" in ways:
-            tip = [[2.4, 0.11], [3.3, 0.11], [3.3, 0.42], [5.0, 0.0], [3.3, -0.42], [3.3, -0.11], [2.4, -0.11]]
-            yield Material.WHITE, _placed(lane, at, np.array(tip))
+            yield Material.WHITE, _placed(lane, at, np.array([[3.2, 0.42], [5.0, 0.0], [3.2, -0.42]]))
         for way, side in (("left", 1.0), ("right", -1.0)):
             if way in ways:
-                bend = [[2.0, 0], [2.6, 0.55], [2.2, 0.55], [3.0, 1.15], [3.8, 0.55], [3.3, 0.55], [2.6, 0]]
+                bend = [[1.9, 0], [2.6, 0], [2.6, 0.6], [3.0, 0.6], [2.2, 1.2], [1.4, 0.6], [1.9, 0.6]]
                 yield Material.WHITE, _placed(lane, at, np.array(bend) * [1.0, side])
 
 
@@ -225,16 +226,16 @@ def _roundel(lane: Lane) -> Iterator[Shape]:
     if float(arc_lengths(lane.line)[-1]) < 25.0:
         return
     turn = np.linspace(0, 2 * np.pi, 28)
-    for material, radius in ((Material.RED, 1.15), (Material.WHITE, 0.9)):
-        yield material, _placed(lane, 12.0, radius * np.stack([2.0 * np.cos(turn), np.sin(turn)], 1))
+    for material, radius in ((Material.RED, 1.35), (Material.WHITE, 1.08)):
+        yield material, _placed(lane, 12.0, radius * np.stack([1.8 * np.cos(turn), np.sin(turn)], 1))
     text = str(round(lane.speed_limit * 3.6))
     for k, digit in enumerate(text):
-        left = (len(text) / 2 - k) * 0.72 - 0.1
+        left = (len(text) / 2 - k) * 0.86 - 0.16
         for bar in SEGMENTS[digit]:
             x0, y0, x1, y1 = _BARS[bar]
-            low, high = np.array([y0 - 1.0, -x0 * 0.5]), np.array([y1 - 1.0, -x1 * 0.5])
-            box = np.array([[low[0] - 0.12, low[1] + 0.06], [high[0] + 0.12, low[1] + 0.06],
-                            [high[0] + 0.12, high[1] - 0.06], [low[0] - 0.12, high[1] - 0.06]])  # fmt: skip
+            low, high = np.array([y0 - 1.0, -x0 * 0.54]), np.array([y1 - 1.0, -x1 * 0.54])
+            box = np.array([[low[0] - 0.15, low[1] + 0.1], [high[0] + 0.15, low[1] + 0.1],
+                            [high[0] + 0.15, high[1] - 0.1], [low[0] - 0.15, high[1] - 0.1]])  # fmt: skip
             yield Material.EARTH, _placed(lane, 12.0, box + [0.0, left])
 
 

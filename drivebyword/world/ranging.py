@@ -250,7 +250,7 @@ def radar(
     for j in range(count):
         p = order[j]
         f, shape = floats[p], codes[p, SHAPE]
-        if shape == SHADOW or shape == ELLIPSOID and codes[p, OWNER] < 0:
+        if shape == SHADOW or (shape == ELLIPSOID and codes[p, OWNER] < 0):
             continue
         if hypot(f[CX] - x, f[CY] - y) - f[RAD] > range_max:
             continue

@@ -194,17 +194,17 @@ def _places(line: np.ndarray, start: float, end: float, step: float) -> Iterator
 def _row_of_buildings(site: _Site, line: np.ndarray) -> None:
     rng, length = site.rng, float(arc_lengths(line)[-1])
     suburb = rng.random() < 0.5
-    at = 14.0 + rng.uniform(0, 6)
-    while at < length - 12.0:
+    at = 9.0 + rng.uniform(0, 5)
+    while at < length - 9.0:
         front = float(rng.uniform(9, 13) if suburb else rng.uniform(12, 24))
         depth = float(rng.uniform(8, 11) if suburb else rng.uniform(10, 15))
         setback = float(rng.uniform(5.5, 8.0) if suburb else rng.uniform(3.2, 5.5))
         for p, right in _places(line, at + front / 2, at + front / 2 + 0.1, 1.0):
             x, y = p + right * (setback + depth / 2)
             yaw = float(np.arctan2(right[1], right[0])) + np.pi / 2
-            if site.corner_gap(x, y) > 9.0 + 0.3 * front and site.free(x, y, yaw, front + 1.0, depth + 1.0):
+            if site.corner_gap(x, y) > 6.0 + 0.25 * front and site.free(x, y, yaw, front + 1.0, depth + 1.0):
                 _building(site, float(x), float(y), yaw, front, depth, suburb)
-        at += front + float(rng.uniform(4, 9) if suburb else rng.choice([0.6, 3.0, 8.0]))
+        at += front + float(rng.uniform(3, 7) if suburb else rng.choice([0.6, 2.0, 6.0]))
 
 
 def _building(site: _Site, x: float, y: float, yaw: float, front: float, depth: float, suburb: bool) -> None:
@@ -249,7 +249,7 @@ def _tree(site: _Site, x: float, y: float, street: bool) -> None:
 
 def _row_of_trees(site: _Site, line: np.ndarray) -> None:
     length = float(arc_lengths(line)[-1])
-    if site.rng.random() < 0.25:
+    if site.rng.random() < 0.15:
         return
     for p, right in _places(line, 16.0, length - 16.0, float(site.rng.uniform(9, 16))):
         x, y = p + right * 1.9
@@ -279,7 +279,7 @@ def _row_of_lamps(site: _Site, line: np.ndarray) -> None:
 def _scattered_trees(site: _Site) -> None:
     rng = site.rng
     size = np.array(site.taken.shape[::-1])
-    for _ in range(int(size.prod() / 700)):
+    for _ in range(int(size.prod() / 450)):
         x, y = site.origin + rng.uniform(4, size - 4)
         if site.corner_gap(x, y) > 8.0 and site.free(x, y, 0.0, 5.0, 5.0):
             _tree(site, float(x), float(y), False)

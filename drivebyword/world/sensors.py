@@ -14,23 +14,8 @@ from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import CameraConfig, RigConfig, Snapshot, Weather
 from drivebyword.world.bodies import gather
 from drivebyword.world.ground import PALETTE, Ground
-from drivebyword.world.kernel import (
-    AMBIENT,
-    CANDIDATES,
-    EGO_C,
-    EGO_S,
-    EGO_X,
-    EGO_Y,
-    EXPOSURE,
-    FOG_R,
-    HEAD,
-    HOR_R,
-    INV_VIS,
-    LIGHT_SIZE,
-    NIGHT,
-    ZEN_R,
-    render,
-)
+from drivebyword.world.kernel import CANDIDATES, render
+from drivebyword.world.light import FOG_R, HOR_R, INV_VIS, ZEN_R, light_of
 from drivebyword.world.noise import frame_key
 from drivebyword.world.ranging import lidar, line_of_sight, radar
 from drivebyword.world.roads import RoadMap
@@ -162,29 +147,6 @@ class Solids:
             np.array(noise), fine, lens.table, lens.counts,
         )  # fmt: skip
         return out
-
-
-def light_of(weather: Weather, ego: np.ndarray, exposure: float = 1.0) -> np.ndarray:
-    """Turn the weather into the kernel's light vector."""
-    if not 0.0 <= weather.night <= 1.0:
-        raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
-    if not weather.fog_visibility > 0.0:
-        raise ValueError(f"fog visibility must be positive metres, got {weather.fog_visibility:g}")
-    day, dark = 1.0 - weather.night, weather.night
-    light = np.zeros(LIGHT_SIZE)
-    light[AMBIENT] = 0.16 + 0.84 * day
-    light[HEAD] = 0.75 * dark
-    light[INV_VIS] = 1.0 / weather.fog_visibility
-    light[NIGHT] = dark
-    light[EXPOSURE] = exposure
-    fogginess = min(1.0, 200.0 / weather.fog_visibility)
-    grey, blue = np.array([200.0, 204.0, 206.0]), np.array([206.0, 220.0, 234.0])
-    light[FOG_R : FOG_R + 3] = (blue + (grey - blue) * fogginess) * day + np.array([22.0, 24.0, 30.0]) * dark
-    light[ZEN_R : ZEN_R + 3] = np.array([98.0, 150.0, 214.0]) * day + np.array([8.0, 10.0, 22.0]) * dark
-    light[HOR_R : HOR_R + 3] = blue * day + np.array([28.0, 30.0, 42.0]) * dark
-    light[EGO_X], light[EGO_Y] = ego[0], ego[1]
-    light[EGO_C], light[EGO_S] = np.cos(ego[2]), np.sin(ego[2])
-    return light
 
 
 def mounted(ego: np.ndarray, x: float, y: float, z: float, yaw: float) -> np.ndarray:

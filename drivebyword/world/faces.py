@@ -1,0 +1,426 @@
+"""What one picture column meets: a solid and a ray in the plane in, spans out.
+
+A span is a stretch of slopes (rise over horizontal distance) with a distance and a colour that is final: lit,
+shaded and dimmed by fog. kernel.py sorts a column's spans and paints them into rows.
+
+numba's cache only watches the file of the function it compiled, here kernel.py: `FACES` there names this file's
+content, a test compares them, and so every change here also changes kernel.py.
+"""
+
+from __future__ import annotations
+
+from math import asin, atan2, cos, exp, floor, hypot, sin, sqrt
+from typing import no_type_check
+
+from drivebyword.world.light import (
+    AMBIENT,
+    FOG_R,
+    HEAD,
+    INV_VIS,
+    NIGHT,
+    compiled,
+    face_light,
+    headlight,
+    inlined,
+    lattice,
+)
+from drivebyword.world.solids import (
+    BLUE,
+    BOX,
+    BUS,
+    CAR_BODY,
+    CARGO,
+    COS,
+    CROWN,
+    CX,
+    CY,
+    FACADE,
+    FLAGS,
+    GLASS,
+    GREEN,
+    HL,
+    HL2,
+    HW,
+    HW2,
+    LAMP,
+    OX,
+    RED,
+    ROOF,
+    SEED,
+    SHADER,
+    SHAPE,
+    SIN,
+    STREET_LAMP,
+    Z0,
+    Z1,
+)
+
+SPANS = 160
+"""Spans kept for one column."""
+# Span columns: sort key, slope of the lower and upper end, distance, colour, and what rows of a texture need.
+KEY, LOW, HIGH, DIST, SR, SG, SB, TEX, U, PRIM, GAIN, FOG = range(12)
+
+
+@compiled
+@no_type_check
+def slab(f, ox, oy, dx, dy, hl, hw, shift):  # type: ignore[no-untyped-def]
+    """Cut a ray with a rectangle in its own frame: entry, exit, and the face entered (0 front .. 3 right)."""
+    if abs(dx) < 1e-9:
+        dx = 1e-9
+    if abs(dy) < 1e-9:
+        dy = 1e-9
+    ix, iy = 1.0 / dx, 1.0 / dy
+    a, b = (-hl + shift - ox) * ix, (hl + shift - ox) * ix
+    c, d = (-hw - oy) * iy, (hw - oy) * iy
+    x_in, x_out = (a, b) if a < b else (b, a)
+    y_in, y_out = (c, d) if c < d else (d, c)
+    out = min(x_out, y_out)
+    if x_in > y_in:
+        return x_in, out, (1 if dx > 0 else 0)
+    return y_in, out, (3 if dy > 0 else 2)
+
+
+@compiled
+@no_type_check
+def emit(spans, n, key, low, high, dist, r, g, b, light, gain, glow):  # type: ignore[no-untyped-def]
+    """Append a span whose colour is final: lit by `gain`, dimmed by fog; `glow` shines on its own."""
+    if n >= SPANS or high <= low:
+        return n
+    see = exp(-dist * light[INV_VIS] * (0.45 if glow else 1.0))
+    power = 1.0 if glow else gain
+    s = spans[n]
+    s[KEY], s[LOW], s[HIGH], s[DIST], s[TEX] = key, low, high, dist, -1.0
+    s[SR] = r * power * see + light[FOG_R] * (1.0 - see)
+    s[SG] = g * power * see + light[FOG_R + 1] * (1.0 - see)
+    s[SB] = b * power * see + light[FOG_R + 2] * (1.0 - see)
+    s[GAIN], s[FOG] = power, see
+    return n + 1
+
+
+@inlined
+@no_type_check
+def textured(spans, n, shader, u, prim):  # type: ignore[no-untyped-def]
+    """Mark the span written last as textured by rows."""
+    spans[n - 1, TEX], spans[n - 1, U], spans[n - 1, PRIM] = shader, u, prim
+    return n
+
+
+@compiled
+@no_type_check
+def marks(spans, n, f, flags, shader, face, u, t, key, z, light, gain):  # type: ignore[no-untyped-def]
+    """Add lamps, plates, wheels and windows of a vehicle's entered face, just in front of it."""
+    width, foot, top = f[HW], f[Z0], f[Z1]
+    inv = 1.0 / t
+    night = light[NIGHT]
+    if face == 1:
+        low = foot + 0.55 * (top - foot) if shader == CAR_BODY else foot + 0.10
+        edge = abs(u) / width
+        if shader == BUS:
+            low = 0.75
+        if edge > 0.84 and flags & (2 if u > 0 else 4):
+            n = emit(
+                spans, n, key, (low - 0.04 - z) * inv, (low + 0.24 - z) * inv, t, 255.0, 160.0, 10.0, light, gain, True
+            )
+        elif edge > 0.52:
+            on = flags & 1
+            if on:
+                n = emit(
+                    spans,
+                    n,
+                    key,
+                    (low - 0.05 - z) * inv,
+                    (low + 0.26 - z) * inv,
+                    t,
+                    255.0,
+                    26.0,
+                    20.0,
+                    light,
+                    gain,
+                    True,
+                )
+            else:
+                tail = 96.0 + 90.0 * night
+                n = emit(
+                    spans,
+                    n,
+                    key,
+                    (low - z) * inv,
+                    (low + 0.20 - z) * inv,
+                    t,
+                    tail,
+                    14.0,
+                    18.0,
+                    light,
+                    gain,
+                    night > 0.3,
+                )
+        elif edge < 0.30 and shader == CAR_BODY:
+            n = emit(
+                spans,
+                n,
+                key,
+                (foot + 0.22 - z) * inv,
+                (foot + 0.34 - z) * inv,
+                t,
+                226.0,
+                226.0,
+                214.0,
+                light,
+                gain,
+                False,
+            )
+        if shader != CARGO:
+            n = emit(spans, n, key, (foot - z) * inv, (foot + 0.14 - z) * inv, t, 34.0, 35.0, 38.0, light, gain, False)
+        if shader == BUS and edge < 0.86:
+            n = emit(spans, n, key, (1.6 - z) * inv, (2.5 - z) * inv, t, 44.0, 54.0, 62.0, light, gain, False)
+    elif face == 0:
+        edge = abs(u) / width
+        low = foot + 0.48 * (top - foot) if shader == CAR_BODY else 0.7
+        if edge > 0.84 and flags & (4 if u > 0 else 2) and not flags & 8:
+            n = emit(
+                spans, n, key, (low - 0.1 - z) * inv, (low + 0.1 - z) * inv, t, 255.0, 160.0, 10.0, light, gain, True
+            )
+        elif edge > 0.56:
+            n = emit(
+                spans, n, key, (low - z) * inv, (low + 0.17 - z) * inv, t, 240.0, 240.0, 226.0, light, gain, night > 0.3
+            )
+        elif shader == CAR_BODY:
+            n = emit(
+                spans, n, key, (foot + 0.18 - z) * inv, (foot + 0.34 - z) * inv, t, 40.0, 42.0, 46.0, light, gain, False
+            )
+        if shader == BUS:
+            n = emit(
+                spans, n, key, (top - 1.55 - z) * inv, (top - 0.5 - z) * inv, t, 44.0, 56.0, 66.0, light, gain, False
+            )
+        n = emit(spans, n, key, (foot - z) * inv, (foot + 0.12 - z) * inv, t, 34.0, 35.0, 38.0, light, gain, False)
+    else:
+        ahead = u if face == 3 else -u
+        reach = f[HL]
+        if shader == CARGO:
+            return n
+        wheel = 0.33 if shader == CAR_BODY else 0.48
+        for axle in (-1.0, 1.0):
+            gap = ahead - axle * (reach - 0.19 * 2.0 * reach if shader == CAR_BODY else reach - 1.2 * wheel - 0.45)
+            if abs(gap) < wheel:
+                rise = sqrt(wheel * wheel - gap * gap)
+                hub = wheel * 0.55
+                if abs(gap) < hub:
+                    half = sqrt(hub * hub - gap * gap)
+                    n = emit(
+                        spans,
+                        n,
+                        key - 1e-4,
+                        (wheel - half - z) * inv,
+                        (wheel + half - z) * inv,
+                        t,
+                        132.0,
+                        134.0,
+                        138.0,
+                        light,
+                        gain,
+                        False,
+                    )
+                n = emit(
+                    spans,
+                    n,
+                    key,
+                    (wheel - rise - z) * inv,
+                    (wheel + rise - z) * inv,
+                    t,
+                    24.0,
+                    24.0,
+                    26.0,
+                    light,
+                    gain,
+                    False,
+                )
+        if flags & (2 if face == 2 else 4) and ahead > reach - 0.5 and not flags & 8:
+            n = emit(
+                spans, n, key, (top - 0.35 - z) * inv, (top - 0.15 - z) * inv, t, 255.0, 160.0, 10.0, light, gain, True
+            )
+        n = emit(spans, n, key, (foot - z) * inv, (foot + 0.12 - z) * inv, t, 34.0, 35.0, 38.0, light, gain, False)
+        if shader == BUS:
+            cell = (ahead + 50.0) / 1.5
+            if abs(ahead) < reach - 0.35 and abs(cell - floor(cell) - 0.5) < 0.44:
+                n = emit(
+                    spans,
+                    n,
+                    key,
+                    (top * 0.50 - z) * inv,
+                    (top * 0.80 - z) * inv,
+                    t,
+                    46.0,
+                    56.0,
+                    64.0,
+                    light,
+                    gain,
+                    night > 0.5,
+                )
+    return n
+
+
+@compiled
+@no_type_check
+def cut_ellipsoid(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # type: ignore[no-untyped-def]
+    """Cut an upright ellipsoid of revolution: its stretch of slopes is exact."""
+    px, py = f[CX] - cam[0], f[CY] - cam[1]
+    along, aside = px * dirx + py * diry, py * dirx - px * diry
+    radius = f[HL]
+    if abs(aside) >= radius or along < radius + 0.3:
+        return n
+    slice_r = sqrt(radius * radius - aside * aside)
+    stretch = (f[Z1] - f[Z0]) / (2.0 * radius)
+    up = ((f[Z0] + f[Z1]) * 0.5 - cam[2]) / stretch
+    reach = hypot(along, up)
+    if reach <= slice_r:
+        return n
+    middle, half = atan2(up, along), asin(slice_r / reach)
+    low, high = sin(middle - half) / cos(middle - half) * stretch, sin(middle + half) / cos(middle + half) * stretch
+    shader = code[SHADER]
+    if shader == CROWN:
+        # Leaves do not end on a circle.
+        x = aside * 2.7 + f[SEED] * 131.0
+        high += (high - low) * 0.16 * (lattice(x, 3.1) - 0.6)
+        low -= (high - low) * 0.16 * (lattice(x, 9.7) - 0.6)
+    dist = along - slice_r
+    x, y = cam[0] + dist * dirx, cam[1] + dist * diry
+    gain = light[AMBIENT] * 0.92
+    if light[HEAD] > 0.0:
+        gain += headlight(light, x, y) * 0.8
+    if shader == LAMP:
+        # The face looks along its yaw: from the side and from behind a lamp shows nothing.
+        facing = -(px * f[COS] + py * f[SIN]) / max(hypot(px, py), 1e-3)
+        if facing < 0.25:
+            return n
+        lit = code[FLAGS] == 1
+        return emit(spans, n, dist - 0.3, low, high, dist, f[RED], f[GREEN], f[BLUE], light, gain, lit)
+    n = emit(spans, n, dist, low, high, dist, f[RED], f[GREEN], f[BLUE], light, gain, False)
+    if shader == CROWN and n > 0:
+        n = textured(spans, n, CROWN, aside, prim)
+    return n
+
+
+@compiled
+@no_type_check
+def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # type: ignore[no-untyped-def]
+    """Cut a box or a tapered box; add its side, its top or underside, and marks on the side."""
+    cs, sn = f[COS], f[SIN]
+    px, py = cam[0] - f[CX], cam[1] - f[CY]
+    ox, oy = px * cs + py * sn, py * cs - px * sn
+    dx, dy = dirx * cs + diry * sn, diry * cs - dirx * sn
+    t, out, face = slab(f, ox, oy, dx, dy, f[HL], f[HW], 0.0)
+    if t >= out or t < 0.25:
+        return n
+    z, foot, top = cam[2], f[Z0], f[Z1]
+    shader = code[SHADER]
+    r, g, b = f[RED], f[GREEN], f[BLUE]
+    bright = face_light(cs, sn, face)
+    beam = 0.0
+    if light[HEAD] > 0.0:
+        beam = headlight(light, cam[0] + t * dirx, cam[1] + t * diry)
+    gain = light[AMBIENT] * bright + beam
+    inv = 1.0 / t
+    glow = shader == STREET_LAMP and light[NIGHT] > 0.3
+    if code[SHAPE] == BOX:
+        if top < z:
+            n = emit(
+                spans,
+                n,
+                out,
+                (top - z) * inv,
+                (top - z) / out,
+                t,
+                r,
+                g,
+                b,
+                light,
+                light[AMBIENT] * 1.04 + beam * 0.6,
+                glow,
+            )
+        elif foot > z:
+            n = emit(spans, n, out, (foot - z) / out, (foot - z) * inv, t, r, g, b, light, gain * 0.5, glow)
+        if shader == CAR_BODY or shader == BUS or shader == CARGO:
+            u = oy + t * dy if face <= 1 else ox + t * dx
+            if face >= 2:
+                u = u if face == 3 else -u
+            n = marks(spans, n, f, code[FLAGS], shader, face, u, t, t - 2e-4, z, light, gain)
+        n = emit(spans, n, t, (foot - z) * inv, (top - z) * inv, t, r, g, b, light, gain, glow)
+        if shader == FACADE and n > 0:
+            u = oy + t * dy if face <= 1 else ox + t * dx
+            n = textured(spans, n, FACADE, u + (f[HW] if face <= 1 else f[HL]), prim)
+        return n
+    # Tapered: cut at some heights and join the entries; the side then slopes.
+    before, at, side = t, foot, face
+    far = out
+    for k in range(1, levels + 1):
+        share = k / levels
+        hl, hw = f[HL] + (f[HL2] - f[HL]) * share, f[HW] + (f[HW2] - f[HW]) * share
+        t2, out2, face2 = slab(f, ox, oy, dx, dy, hl, hw, f[OX] * share)
+        ends = t2 >= out2 or t2 < 0.25
+        if ends:
+            # The ray leaves over an edge between two cuts: find where.
+            reached, missed = (k - 1) / levels, share
+            t2, out2, face2 = before, far, side
+            for _ in range(7 if fine else 3):
+                half = 0.5 * (reached + missed)
+                hl, hw = f[HL] + (f[HL2] - f[HL]) * half, f[HW] + (f[HW2] - f[HW]) * half
+                t3, out3, face3 = slab(f, ox, oy, dx, dy, hl, hw, f[OX] * half)
+                if t3 >= out3 or t3 < 0.25:
+                    missed = half
+                else:
+                    reached, t2, out2, face2 = half, t3, out3, face3
+            share = reached
+        height = foot + (top - foot) * share
+        lit = face_light(cs, sn, side) + (0.22 if shader == ROOF else 0.10)
+        power = light[AMBIENT] * lit + beam
+        cr, cg, cb = r, g, b
+        if shader == GLASS:
+            pillar = False
+            if side >= 2:
+                ahead = ox + before * dx
+                pillar = abs(ahead + 0.05 * f[HL]) < 0.05 * f[HL]
+            if not pillar and share < 0.99:
+                sky = 0.5 + 0.5 * share
+                cr, cg, cb = 40.0 + 34.0 * sky, 48.0 + 42.0 * sky, 56.0 + 50.0 * sky
+            if side == 1 and code[FLAGS] & 1 and k == levels and abs(oy + before * dy) < 0.55 * f[HW]:
+                # The third brake lamp.
+                n = emit(
+                    spans,
+                    n,
+                    before - 1e-3,
+                    (height - 0.16 - z) / t2,
+                    (height - z) / t2,
+                    t2,
+                    255.0,
+                    26.0,
+                    20.0,
+                    light,
+                    power,
+                    True,
+                )
+        elif shader == CROWN:
+            tuft = 0.72 + 0.5 * share + 0.16 * (k & 1)
+            cr, cg, cb = r * tuft, g * tuft, b * tuft
+        elif shader == ROOF:
+            band = 0.95 + 0.05 * (k & 1)
+            cr, cg, cb = r * band, g * band, b * band
+        n = emit(spans, n, before, (at - z) / before, (height - z) / t2, before, cr, cg, cb, light, power, False)
+        before, at, far, side = t2, height, out2, face2
+        if ends:
+            break
+    if at < z:
+        n = emit(
+            spans,
+            n,
+            far,
+            (at - z) / before,
+            (at - z) / far,
+            before,
+            r,
+            g,
+            b,
+            light,
+            light[AMBIENT] * 1.04 + beam * 0.6,
+            False,
+        )
+    return n

@@ -1,0 +1,100 @@
+"""Light and air: the Weather in, a vector the kernels read out; and small compiled functions on it.
+
+Files whose compiled functions kernel.py calls are named by content there (`CALLED`), because numba's cache only
+watches the file of the function it compiled.
+"""
+
+from __future__ import annotations
+
+from math import floor
+from typing import no_type_check
+
+import numba as nb
+import numpy as np
+from jaxtyping import Float
+
+from drivebyword.core.records import Weather
+from drivebyword.world.solids import SUN
+
+SUN_X, SUN_Y, SUN_Z = SUN
+# Ambient gain, headlight gain, 1 / visibility, night, exposure; fog, zenith and horizon colours; ego pose.
+AMBIENT, HEAD, INV_VIS, NIGHT, EXPOSURE = range(5)
+FOG_R, ZEN_R, HOR_R = 5, 8, 11
+EGO_X, EGO_Y, EGO_C, EGO_S = range(14, 18)
+LIGHT_SIZE = 18
+
+compiled = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+inlined = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+
+
+@inlined
+@no_type_check
+def scramble(a, b, c):  # type: ignore[no-untyped-def]
+    """Mix three small integers into [0, 1)."""
+    h = (a * 374761393 + b * 668265263 + c * 2147483647) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
+    return ((h ^ (h >> 16)) & 0xFFFF) * (1.0 / 65536.0)
+
+
+@inlined
+@no_type_check
+def lattice(x, y):  # type: ignore[no-untyped-def]
+    """Return smooth noise in [0, 1) at a place."""
+    kx, ky = floor(x), floor(y)
+    a, b = x - kx, y - ky
+    a, b = a * a * (3.0 - 2.0 * a), b * b * (3.0 - 2.0 * b)
+    i, j = int(kx), int(ky)
+    low = scramble(i, j, 1) * (1 - a) + scramble(i + 1, j, 1) * a
+    return low * (1 - b) + (scramble(i, j + 1, 1) * (1 - a) + scramble(i + 1, j + 1, 1) * a) * b
+
+
+@inlined
+@no_type_check
+def headlight(light, x, y):  # type: ignore[no-untyped-def]
+    """Return what the ego's low beam adds at a place."""
+    dx, dy = x - light[EGO_X], y - light[EGO_Y]
+    ahead = dx * light[EGO_C] + dy * light[EGO_S] - 3.7
+    if ahead < 0.2:
+        return 0.0
+    side = (dy * light[EGO_C] - dx * light[EGO_S]) / (ahead + 1.5)
+    cone = 1.0 + 3.0 * side * side
+    far = ahead * (1.0 / 28.0)
+    return light[HEAD] / (cone * cone * (1.0 + far * far))
+
+
+@inlined
+@no_type_check
+def face_light(cs, sn, face):  # type: ignore[no-untyped-def]
+    """Sun on a side face: 0 front, 1 rear, 2 left, 3 right."""
+    if face == 0:
+        toward = cs * SUN_X + sn * SUN_Y
+    elif face == 1:
+        toward = -cs * SUN_X - sn * SUN_Y
+    elif face == 2:
+        toward = -sn * SUN_X + cs * SUN_Y
+    else:
+        toward = sn * SUN_X - cs * SUN_Y
+    return 0.66 + 0.40 * toward if toward > 0 else 0.66 + 0.10 * toward
+
+
+def light_of(weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1.0) -> Float[np.ndarray, " 18"]:
+    """Turn the weather into the kernel's light vector."""
+    if not 0.0 <= weather.night <= 1.0:
+        raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
+    if not weather.fog_visibility > 0.0:
+        raise ValueError(f"fog visibility must be positive metres, got {weather.fog_visibility:g}")
+    day, dark = 1.0 - weather.night, weather.night
+    light = np.zeros(LIGHT_SIZE)
+    light[AMBIENT] = 0.16 + 0.84 * day
+    light[HEAD] = 0.75 * dark
+    light[INV_VIS] = 1.0 / weather.fog_visibility
+    light[NIGHT] = dark
+    light[EXPOSURE] = exposure
+    fogginess = min(1.0, 200.0 / weather.fog_visibility)
+    grey, blue = np.array([200.0, 204.0, 206.0]), np.array([206.0, 220.0, 234.0])
+    light[FOG_R : FOG_R + 3] = (blue + (grey - blue) * fogginess) * day + np.array([22.0, 24.0, 30.0]) * dark
+    light[ZEN_R : ZEN_R + 3] = np.array([98.0, 150.0, 214.0]) * day + np.array([8.0, 10.0, 22.0]) * dark
+    light[HOR_R : HOR_R + 3] = blue * day + np.array([28.0, 30.0, 42.0]) * dark
+    light[EGO_X], light[EGO_Y] = ego[0], ego[1]
+    light[EGO_C], light[EGO_S] = np.cos(ego[2]), np.sin(ego[2])
+    return light
