@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import AgentKind, Snapshot
+from drivebyword.world.foresight import Foresight, Future
 from drivebyword.world.paths import SPACING, Track
 
 SIGHT = 80.0
 """Metres: nobody farther away counts, since no sensor of the student sees them."""
-MARGIN_VEHICLE, MARGIN_PERSON = 0.15, 0.35
+MARGIN_VEHICLE, MARGIN_PERSON, MARGIN_STANDING = 0.15, 0.4, 0.05
 STEP, HORIZON = 0.25, 3.25
+DISCS = 6
+"""The ego's body is taken as this many discs in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """A collision to come, at constant velocities."""
+    """A collision to come if nobody changes their mind."""
 
     row: int
     distance: float
@@ -82,77 +85,60 @@ def find_leader(track: Track, s: float, snapshot: Snapshot, car: CarConfig) -> A
     )
 
 
-def find_conflict(track: Track, s: float, speed: float, snapshot: Snapshot, car: CarConfig) -> Conflict | None:
-    """Sweep the ego along its track against everybody's constant-velocity future."""
+def find_conflict(
+    track: Track, s: float, speed: float, snapshot: Snapshot, car: CarConfig, foresight: Foresight
+) -> Conflict | None:
+    """Sweep the ego along its track against everybody's future."""
     agents = snapshot.agents
+    accelerations = foresight.accelerations(snapshot)
     ego_x, ego_y, ego_yaw = snapshot.ego[:3]
+    cos, sin = np.cos(ego_yaw), np.sin(ego_yaw)
     dx, dy = agents[:, 0] - ego_x, agents[:, 1] - ego_y
-    reach = 12.0 + speed * HORIZON
-    closing = np.hypot(agents[:, 6], agents[:, 7]) * HORIZON
-    ahead = dx * np.cos(ego_yaw) + dy * np.sin(ego_yaw)
-    rows = np.flatnonzero((np.hypot(dx, dy) < np.minimum(reach + closing, SIGHT)) & (ahead > 0.0))
+    ahead, aside = dx * cos + dy * sin, dy * cos - dx * sin
+    pace = np.hypot(agents[:, 6], agents[:, 7])
+    reach = np.minimum(10.0 + speed * HORIZON + (pace + 1.0) * HORIZON, SIGHT)
+    # Whoever follows in the ego's own lane keeps clear of it himself.
+    concerns = (ahead > 0.0) | ((ahead > -3.0) & (np.abs(aside) > 1.6))
+    rows = np.flatnonzero((np.hypot(dx, dy) < reach) & concerns)
     if not len(rows):
         return None
     times = np.arange(0.0, HORIZON + 1e-6, STEP)
     creep = 1.0 if speed < 2.0 else 0.0
     run = s + speed * times + 0.5 * creep * times**2
-    distance = _clearance(track, run, times, agents[rows], car)
+    future = foresight.predict(snapshot, rows, accelerations, times)
+    distance = _clearance(track, run, future, agents[rows], car)
     person = snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN
-    hit = distance < np.where(person, MARGIN_PERSON, MARGIN_VEHICLE)
-    hit &= _counts(agents[rows], person, times, hit)
+    margin = np.where(pace[rows] < 0.3, MARGIN_STANDING, np.where(person, MARGIN_PERSON, MARGIN_VEHICLE))
+    hit = distance < margin
     if not hit.any():
         return None
     first = int(np.argmax(hit.any(axis=1)))
-    row = int(np.argmax(hit[first]))
-    bearing = np.arctan2(dy[rows[row]] * np.cos(ego_yaw) - dx[rows[row]] * np.sin(ego_yaw), ahead[rows[row]])
-    side = "ahead" if abs(bearing) < 0.26 else ("left" if bearing > 0 else "right")
+    row = int(np.argmin(np.where(hit[first], distance[first], np.inf)))
+    bearing = np.arctan2(aside[rows[row]], ahead[rows[row]])
     return Conflict(
         row=int(rows[row]),
         distance=float(run[first] - s),
         time_s=float(times[first]),
         person=bool(person[row]),
-        side=side,
+        side="ahead" if abs(bearing) < 0.26 else ("left" if bearing > 0 else "right"),
     )
 
 
-def _counts(
-    them: Float[np.ndarray, "M 9"],
-    person: Bool[np.ndarray, " M"],
-    times: Float[np.ndarray, " T"],
-    hit: Bool[np.ndarray, "T M"],
-) -> Bool[np.ndarray, "T M"]:
-    """Trust constant velocity for as long as the kind of agent keeps it: people 3 s, cars 2 s."""
-    del hit
-    trusted = np.where(person, 3.0, 2.0)
-    standing = np.hypot(them[:, 6], them[:, 7]) < 0.3
-    return (times[:, None] <= trusted) | standing
-
-
 def _clearance(
-    track: Track,
-    run: Float[np.ndarray, " T"],
-    times: Float[np.ndarray, " T"],
-    them: Float[np.ndarray, "M 9"],
-    car: CarConfig,
+    track: Track, run: Float[np.ndarray, " T"], future: Future, them: Float[np.ndarray, "M 9"], car: CarConfig
 ) -> Float[np.ndarray, "T M"]:
-    """Return metres between the ego's body (four discs on the track) and each agent's box, over time."""
-    radius = float(np.hypot(car.width / 2, car.length / 8))
+    """Return metres between the ego's body (discs along the track) and each agent's box, over time."""
+    radius = float(np.hypot(car.width / 2, car.length / (2 * DISCS)))
     x = np.interp(run, track.s, track.line[:, 0])
     y = np.interp(run, track.s, track.line[:, 1])
     heading = np.interp(run, track.s, track.heading)
     beyond = np.maximum(run - track.s[-1], 0.0)
     x, y = x + beyond * np.cos(heading), y + beyond * np.sin(heading)
-    along = (np.arange(4) + 0.5) * car.length / 4 - car.rear_overhang
+    along = (np.arange(DISCS) + 0.5) * car.length / DISCS - car.rear_overhang
     disc_x = x[:, None] + along * np.cos(heading)[:, None]
     disc_y = y[:, None] + along * np.sin(heading)[:, None]
-    rate = np.clip(them[:, 8], -0.6, 0.6)
-    yaw = them[:, 2] + rate * times[:, None]
-    mid = them[:, 2] + rate * times[:, None] / 2
-    pace = np.hypot(them[:, 6], them[:, 7])
-    at_x = them[:, 0] + pace * times[:, None] * np.cos(mid)
-    at_y = them[:, 1] + pace * times[:, None] * np.sin(mid)
-    gx, gy = disc_x[:, :, None] - at_x[:, None], disc_y[:, :, None] - at_y[:, None]
-    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
+    gx, gy = disc_x[:, :, None] - future.x[:, None], disc_y[:, :, None] - future.y[:, None]
+    cos, sin = np.cos(future.yaw)[:, None], np.sin(future.yaw)[:, None]
     out_x = np.maximum(np.abs(gx * cos + gy * sin) - them[:, 3] / 2, 0.0)
     out_y = np.maximum(np.abs(gy * cos - gx * sin) - them[:, 4] / 2, 0.0)
     return np.hypot(out_x, out_y).min(axis=1) - radius

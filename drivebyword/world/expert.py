@@ -25,6 +25,7 @@ from drivebyword.core.records import (
 )
 from drivebyword.world import pedals
 from drivebyword.world.caution import Ahead, find_conflict, find_leader
+from drivebyword.world.foresight import Foresight
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.paths import Track
 from drivebyword.world.roads import RoadMap
@@ -87,7 +88,7 @@ class Expert:
 
     def __init__(self, road_map: RoadMap, graph: RoadGraph, car: CarConfig, dt: float) -> None:
         self.road_map, self.graph, self.car, self.dt = road_map, graph, car, dt
-        self.wayfinder = Wayfinder(graph, car)
+        self.wayfinder, self.foresight = Wayfinder(graph, car), Foresight(graph)
         self._front = car.length - car.rear_overhang
         self._head = {head.lane: k for k, head in enumerate(road_map.signals)}
         self.reset(0)
@@ -96,6 +97,7 @@ class Expert:
         """Forget the last scene. The expert draws nothing: `seed` is the protocol's."""
         del seed
         self.wayfinder.reset()
+        self.foresight.reset()
         self._amber: tuple[str, bool] | None = None
 
     def decide(self, snapshot: Snapshot, state: CarState, mission: Errand, speed_plan: SpeedPlan) -> ExpertDecision:
@@ -132,16 +134,13 @@ class Expert:
         if leader is not None:
             cause = "pedestrian" if leader.person else "lead_vehicle"
             limits.append(Limit(cause=cause, relation="ahead", leader=leader, stops=leader.speed < 0.5))
-        conflict = find_conflict(track, s, state.speed, snapshot, self.car)
-        if conflict is not None:
-            room = conflict.distance - 1.5
-            need = state.speed**2 / (2 * max(room, 0.2))
+        conflict = find_conflict(track, s, state.speed, snapshot, self.car, self.foresight)
+        following = leader is not None and conflict is not None and leader.row == conflict.row
+        if conflict is not None and not (following and conflict.time_s > 1.0):
+            need = state.speed**2 / (2 * max(conflict.distance - 1.5, 0.2))
             if need > (0.5 if conflict.person else 0.9) or state.speed < 2.0:
-                cause = (
-                    "pedestrian"
-                    if conflict.person
-                    else ("crossing_traffic" if conflict.side != "ahead" else "obstacle")
-                )
+                cause = "lead_vehicle" if following or conflict.side == "ahead" else "crossing_traffic"
+                cause = "pedestrian" if conflict.person else cause
                 limits.append(Limit(cause=cause, relation=conflict.side, accel=-max(need, 0.8)))
         limits.append(self._sumo_limit(snapshot, state, plan, signal, leader))
         return limits

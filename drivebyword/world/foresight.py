@@ -1,0 +1,136 @@
+"""Where others will be: agents and roads in, positions over the next seconds out.
+
+Vehicles follow the lane or link they are on at their present speed and acceleration; people walk straight on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from drivebyword.core.geometry import arc_lengths, project
+from drivebyword.core.records import AgentKind, Lights, Snapshot
+from drivebyword.world.graph import RoadGraph
+from drivebyword.world.roads import Link
+
+TRUST_ACCELERATION = 1.5
+"""Seconds for which a measured acceleration is taken to last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Future:
+    """Agents over time: rows are times, columns agents."""
+
+    x: Float[np.ndarray, "T M"]
+    y: Float[np.ndarray, "T M"]
+    yaw: Float[np.ndarray, "T M"]
+
+
+class Foresight:
+    """Predicts others; remembers their last speeds to know their accelerations."""
+
+    def __init__(self, graph: RoadGraph) -> None:
+        self.graph = graph
+        self._paths: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last scene."""
+        self._speeds: dict[int, float] = {}
+        self._time = -1.0
+
+    def accelerations(self, snapshot: Snapshot) -> Float[np.ndarray, " M"]:
+        """Return everybody's acceleration since the last snapshot; 0 for whoever was not in it."""
+        speeds = np.hypot(snapshot.agents[:, 6], snapshot.agents[:, 7])
+        gone = snapshot.time_s - self._time
+        known = self._speeds if 0.01 < gone < 0.5 else {}
+        keys = snapshot.agent_key.tolist()
+        before = np.array([known.get(key, np.nan) for key in keys])
+        if gone > 0.01 or gone < 0.0:
+            self._speeds, self._time = dict(zip(keys, speeds.tolist())), snapshot.time_s
+            self._last = np.nan_to_num(np.clip((speeds - before) / max(gone, 0.05), -5.0, 2.5))
+        return self._last
+
+    def predict(
+        self,
+        snapshot: Snapshot,
+        rows: np.ndarray,
+        accelerations: Float[np.ndarray, " M"],
+        times: Float[np.ndarray, " T"],
+    ) -> Future:
+        """Return the chosen agents' centres and headings at the given times."""
+        them = snapshot.agents[rows].astype(np.float64)
+        speed = np.hypot(them[:, 6], them[:, 7])
+        accel = np.where(snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN, 0.0, accelerations[rows])
+        run = _distance(speed, accel, times)
+        rate = np.clip(them[:, 8], -0.6, 0.6) * (snapshot.agent_kind[rows] != AgentKind.PEDESTRIAN)
+        turned = rate * times[:, None]
+        future = Future(
+            x=them[:, 0] + run * np.cos(them[:, 2] + turned / 2),
+            y=them[:, 1] + run * np.sin(them[:, 2] + turned / 2),
+            yaw=them[:, 2] + turned,
+        )
+        for k, row in enumerate(rows):
+            if snapshot.agent_kind[row] != AgentKind.PEDESTRIAN and speed[k] > 0.3:
+                self._along_road(future, k, them[k], int(snapshot.agent_lights[row]), run[:, k])
+        return future
+
+    def _along_road(
+        self, future: Future, k: int, agent: Float[np.ndarray, " 9"], lights: int, run: Float[np.ndarray, " T"]
+    ) -> None:
+        """Put one vehicle's future onto its lane or link, keeping its place beside the line."""
+        x, y, yaw = agent[0], agent[1], agent[2]
+        match = self.graph.lane_at(x, y, yaw)
+        if match is None or match.wrong_way or abs(match.heading_error) > 0.6:
+            return
+        link = self._link(match.lane, x, y, yaw, lights) if match.internal else None
+        line, s, heading = self._path(match.lane if link is None else link.via[0], link)
+        at, offset, _ = project(np.array([x, y]), line)
+        if abs(offset) > 2.5:
+            return
+        there = at + run
+        over = np.maximum(there - s[-1], 0.0)
+        yaws = np.interp(there, s, heading)
+        future.yaw[:, k] = yaws
+        future.x[:, k] = np.interp(there, s, line[:, 0]) + over * np.cos(yaws) - offset * np.sin(yaws)
+        future.y[:, k] = np.interp(there, s, line[:, 1]) + over * np.sin(yaws) + offset * np.cos(yaws)
+
+    def _link(self, lane: str, x: float, y: float, yaw: float, lights: int) -> Link | None:
+        """Return the link a vehicle in a junction is on; at the entry, where links overlap, its indicator decides."""
+        through = self.graph.link_through(lane)
+        if through is None:
+            return None
+        told = "left" if lights & Lights.LEFT else "right" if lights & Lights.RIGHT else "straight"
+        if through.direction == told:
+            return through
+        here = np.array([x, y])
+        for other in self.graph.links_from(through.from_lane):
+            if other.direction == told:
+                _, offset, heading = project(here, other.path)
+                if abs(offset) < 0.7 and abs((yaw - heading + np.pi) % (2 * np.pi) - np.pi) < 0.35:
+                    return other
+        return through
+
+    def _path(self, lane: str, link: Link | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (line, arc lengths, headings) of a lane, or of a link and the lane it leads to."""
+        if lane not in self._paths:
+            lanes = self.graph.road_map.lanes
+            line = lanes[lane].line if link is None else np.concatenate([link.path, lanes[link.to_lane].line])
+            fresh = np.concatenate([[True], np.hypot(*np.diff(line, axis=0).T) > 0.02])
+            line = line[fresh]
+            heading = np.unwrap(np.arctan2(*np.diff(line, axis=0).T[::-1]))
+            self._paths[lane] = line, arc_lengths(line), np.concatenate([heading, heading[-1:]])
+        return self._paths[lane]
+
+
+def _distance(
+    speed: Float[np.ndarray, " M"], accel: Float[np.ndarray, " M"], times: Float[np.ndarray, " T"]
+) -> Float[np.ndarray, "T M"]:
+    """Return metres travelled: the acceleration lasts a while, the speed never turns negative."""
+    stops = np.where(accel < -0.05, speed / np.maximum(-accel, 0.05), np.inf)
+    lasting = np.minimum(np.minimum(times[:, None], TRUST_ACCELERATION), stops)
+    later = np.maximum(times[:, None] - lasting, 0.0)
+    end = np.maximum(speed + accel * lasting, 0.0)
+    return speed * lasting + 0.5 * accel * lasting**2 + end * later
