@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +27,7 @@ WAIT_BEFORE = 16.0
 """Metres before a lane's end at which the car waits for a gap into the lane it needs."""
 
 
+@runtime_checkable
 class Errand(Protocol):
     """What the expert is told (world/mission.py)."""
 
