@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ class _Run:
             finished = self.state.step >= first_step + plan.steps
             driver = self.out / f"round-{number}" / "driver"
             if plan.rollouts and not (driver / "manifest.json").exists():
-                self._save_policy(driver)
+                self._save_policy(driver, self._memory(number))
                 write_json(driver / "at.json", {"decisions": self.state.decisions, "minutes": self.state.seconds / 60})
             with ThreadPoolExecutor(1) as aside:
                 driving = aside.submit(self._roll_out, number, plan)
@@ -140,7 +140,7 @@ class _Run:
                 driving.result()
             first_step += plan.steps
         final = self.out / "checkpoint"
-        self._save_policy(final)
+        self._save_policy(final, self._memory(len(self.config.rounds)))
         self.log.close()
         return final
 
@@ -223,7 +223,7 @@ class _Run:
         if not torch.isfinite(norm):
             raise RuntimeError("the gradient is not finite; start the run again to go on from its last state")
         self.optimizer.step()
-        return {name: float(value) for name, value in losses.items()}, float(norm)
+        return {name: value.item() for name, value in losses.items()}, float(norm)
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
@@ -238,8 +238,19 @@ class _Run:
         save_state(self.out, self.config, self.state, self.policy, self.average, self.optimizer)
         self.saved_at = time.monotonic()
 
-    def _save_policy(self, folder: Path) -> None:
-        save_pretrained(self.average, folder)
+    def _memory(self, number: int) -> int:
+        """Return the longest window trained before a round: a policy does not look at what it never learned."""
+        return max([plan.frames for plan in self.config.rounds[:number]], default=1)
+
+    def _save_policy(self, folder: Path, window: int) -> None:
+        """Save the average as a policy that remembers `window` frames."""
+        stream = replace(self.config.policy.stream, window=window)
+        policy = Policy(replace(self.config.policy, stream=stream))
+        wanted = policy.state_dict()
+        held = self.average.state_dict()
+        cut = {name: held[name][tuple(slice(n) for n in value.shape)] for name, value in wanted.items()}
+        policy.load_state_dict(cut)
+        save_pretrained(policy, folder)
 
 
 def _groups(policy: Policy, decay: float) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ def read_wordings(policy: PolicyConfig) -> Wordings:
     from drivebyword.tokens.grammar import all_wordings
 
     pairs = all_wordings("train")
-    states, mask = Reader.pretrained().encode_all([sentence for sentence, _ in pairs])
+    states, mask = Reader(policy.reader).encode_all([sentence for sentence, _ in pairs])
     meanings = np.array([INTENTS.index(intent) for _, intent in pairs])
     of_intent = {i: np.flatnonzero(meanings == i) for i in range(len(INTENTS))}
     return Wordings(states=states, mask=mask, of_intent=of_intent)
