@@ -19,12 +19,12 @@ def tiny() -> TrainConfig:
     rig = rigs.tiny()
     # Single frames first, memory later; the policy drives from the second round on (docs/LOG.md, 2026-11-22).
     rounds = (
-        RoundConfig(demonstrations=220, rollouts=0, steps=1400),
-        RoundConfig(rollouts=24, expert_share=0.5, steps=500),
-        RoundConfig(rollouts=30, expert_share=0.2, steps=600),
-        *(RoundConfig(rollouts=36, steps=700) for _ in range(6)),
-        *(RoundConfig(rollouts=36, steps=600, frames=3, batch=14) for _ in range(3)),
-        RoundConfig(steps=1200, frames=3, batch=14),
+        RoundConfig(demonstrations=150, steps=700),
+        RoundConfig(rollouts=20, expert_share=0.5, steps=400),
+        RoundConfig(rollouts=24, expert_share=0.2, steps=500),
+        *(RoundConfig(rollouts=30, steps=600) for _ in range(5)),
+        *(RoundConfig(rollouts=30, steps=500, frames=3, batch=14) for _ in range(3)),
+        RoundConfig(steps=900, frames=3, batch=14),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 
