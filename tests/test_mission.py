@@ -34,7 +34,13 @@ def on_lane(graph, lane, ahead, speed=8.0, step=0, **changes):
     state = CarState(x=float(x), y=float(y), yaw=yaw, speed=speed)
     match = graph.lane_at(state.x, state.y, state.yaw)
     values = {"step": step, "dt": 0.2, "state": state, "match": match, "ahead": ahead, "limit": 13.9}
-    values |= {"planned": speed, "leader_gap": math.inf, "signal": None, "agents": np.zeros((0, 9), np.float32)}
+    values |= {
+        "planned": speed,
+        "leader_gap": math.inf,
+        "curved": False,
+        "signal": None,
+        "agents": np.zeros((0, 9), np.float32),
+    }
     return Moment(**{**values, **changes})
 
 

@@ -63,7 +63,7 @@ class Demand:
     people: int = 15
     around: tuple[float, float] | None = None
     """Agents are more often put near this place (x, y)."""
-    gather: float = 120.0
+    gather: float = 180.0
     """Distance in metres at which being near counts half."""
 
 

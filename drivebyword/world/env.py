@@ -20,7 +20,7 @@ from drivebyword.core.records import Event, Observation, RigConfig, Snapshot, We
 from drivebyword.world import events
 from drivebyword.world.demand import Demand, Spawn
 from drivebyword.world.graph import LaneMatch, RoadGraph
-from drivebyword.world.judging import Moment
+from drivebyword.world.judging import Moment, may_go
 from drivebyword.world.mission import Mission
 from drivebyword.world.odometer import Odometer
 from drivebyword.world.place import Place, Places
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from drivebyword.world.view import WorldView
 
 DT = 0.2
-IDLE_S = 25.0
+IDLE_S = 40.0
 """A car that stands this long where SUMO would drive on has timed out: nothing more will come of it."""
 OPTIONS = ("scenario", "instruction", "weather", "wording", "until_s")
 
@@ -272,6 +272,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             limit=self.road_map.lanes[match.lane].speed_limit if match is not None else 13.9,
             planned=planned,
             leader_gap=gap,
+            curved=match is not None and self._place.is_curved(match.lane),
             signal=signal,
             agents=self._snapshot.agents,
         )
@@ -304,7 +305,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         return all(events.is_red(int(self.traffic.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
 
     def _end(self, happened: Event, planned: float) -> None:
-        idle = self._state.speed < 0.3 and planned > 0.2 and not (self.mission.hold or self.mission.pull_over)
+        asked = self.mission.hold or self.mission.pull_over
+        idle = not asked and self._state.speed < 0.3 and may_go(self._moment(planned))
         self._idle_s = self._idle_s + self.dt if idle else 0.0
         collided = happened & (Event.COLLISION_PERSON | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC)
         if collided:

@@ -40,6 +40,8 @@ class Moment:
     """Speed SUMO wanted of the ego in this step, m/s."""
     leader_gap: float
     """Metres to who is ahead on the way; inf when nobody is near."""
+    curved: bool
+    """Whether this street's bends, not its limit, decide the speed."""
     signal: SignalState | None
     """Colour of the next signal on the way."""
     agents: Float32[np.ndarray, "M 9"]
@@ -87,7 +89,7 @@ class JunctionJudge(Judge):
     def __init__(self, direction: str, second: bool) -> None:
         super().__init__()
         self.direction, self.second = direction, second
-        self.deadline_s = 140.0 if second else 90.0
+        self.deadline_s = 240.0 if second else 180.0  # queues at signals are long
         self.taken: str | None = None
         self.choices = 0
 
@@ -169,7 +171,7 @@ class GoOnJudge(Judge):
         del hop
         if moment.state.speed > 2.0:
             return "fulfilled"
-        self.free += moment.dt if moment.planned > 0.2 else 0.0
+        self.free += moment.dt if may_go(moment) else 0.0
         return "missed" if self.free > self.free_s else None
 
     def late(self) -> str:
@@ -233,9 +235,14 @@ class LaneJudge(Judge):
 def is_free(moment: Moment) -> bool:
     """Tell whether neither traffic, a signal nor a junction dictates the speed."""
     state = moment.state
-    clear = moment.leader_gap > max(14.0, 2.2 * state.speed)
+    clear = moment.leader_gap > 20.0 + 2.5 * state.speed and not moment.curved
     halting = moment.signal in (SignalState.RED, SignalState.AMBER, SignalState.RED_AMBER)
     return clear and moment.ahead > 18.0 + state.speed**2 / 3.5 + (20.0 if halting else 0.0)
+
+
+def may_go(moment: Moment) -> bool:
+    """Tell whether SUMO would have the car speed up, and not just close up in a queue."""
+    return moment.planned > moment.state.speed + 0.25 and moment.leader_gap > 6.0
 
 
 def is_beside(moment: Moment, side: int, width: float, reach: float = 10.0) -> bool:

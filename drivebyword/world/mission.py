@@ -360,7 +360,10 @@ class Mission:
         least = self._least_ahead(moment.state.speed)
         if self._lane_allows(moment.match.lane, route[1]):
             return least <= moment.ahead <= max(self._reach, least + 10.0)
-        return max(50.0, least) <= moment.ahead <= max(100.0, least + 10.0)
+        lane = self.graph.links_between(base[0], route[1])[0].from_lane
+        side = 1 if self.graph.road_map.lanes[lane].index > moment.match.index else -1
+        room = not is_beside(moment, side, self.graph.road_map.lanes[lane].width, reach=12.0)
+        return room and max(50.0, least) <= moment.ahead <= max(100.0, least + 10.0)
 
     def _try_arrive(self, moment: Moment) -> None:
         if not self._done() or moment.step * self.dt < self.until_s:

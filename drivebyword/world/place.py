@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
+from drivebyword.core.geometry import resample, wrap_angle
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import RigConfig
 from drivebyword.world.demand import Streets
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from drivebyword.world.view import WorldView
 
 TOWNS_KEPT = 6
+COMFORT_LATERAL = 1.4
+"""m/s2."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +43,17 @@ class Place:
     scenery: Scenery
     ground: Ground | None
     _view: WorldView | None = None
+    _curved: dict[str, bool] = field(default_factory=dict)
+
+    def is_curved(self, lane: str) -> bool:
+        """Tell whether a lane bends so much that a comfortable car cannot reach its speed limit."""
+        if lane not in self._curved:
+            line = resample(self.road_map.lanes[lane].line, 5.0)
+            step = np.diff(line, axis=0)
+            turn = np.abs(wrap_angle(np.diff(np.arctan2(step[:, 1], step[:, 0]))))
+            sharpest = float(turn.max() / 5.0) if len(turn) else 0.0
+            self._curved[lane] = self.road_map.lanes[lane].speed_limit ** 2 * sharpest > COMFORT_LATERAL
+        return self._curved[lane]
 
     def view(self) -> WorldView:
         """Return what draws this town for people; made on first use."""

@@ -60,7 +60,7 @@ class Scenario:
 
     name: str
     instructions: tuple[int, int] = (2, 4)
-    vehicles: tuple[int, int] = (8, 42)
+    vehicles: tuple[int, int] = (8, 36)
     people: tuple[int, int] = (5, 25)
     conditions: tuple[float, float, float] = (1.0, 0.0, 0.0)
     """Shares of day, night and fog."""

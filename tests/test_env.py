@@ -1,0 +1,287 @@
+"""DrivingEnv: a gymnasium environment that repeats itself exactly, and in which the expert arrives."""
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from drivebyword.core.kinematics import CarConfig, CarState
+from drivebyword.core.records import EGO_FIELDS, AgentKind, Event, Weather
+from drivebyword.world.env import DrivingEnv
+from drivebyword.world.events import Referee, ego_box, time_to_collision
+from drivebyword.world.graph import RoadGraph
+from drivebyword.world.roads import TownConfig, build_town
+
+SEED = 11
+
+HASHES = """
+import hashlib, numpy as np
+from drivebyword.world.env import DrivingEnv
+env, digest = DrivingEnv(), hashlib.sha256()
+env.reset(seed=11)
+for k in range(25):
+    seen = env.observation()
+    for part in (*seen.cameras.values(), seen.lidar, seen.radar, seen.radar_valid, seen.ego):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    digest.update(seen.instruction.encode())
+    env.step(env.expert().act[0])
+print(digest.hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def env():
+    return DrivingEnv(render_sensors=False)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return RoadGraph(build_town(TownConfig(style="grid", size=3, size_y=3, signal_share=1.0, seed=5)))
+
+
+def drive(env, seed, options=None, steps=2000):
+    """Let the expert drive; return events, info and how far it got."""
+    _, info = env.reset(seed=seed, options=options)
+    events = 0
+    while info["ended"] is None and steps:
+        *_, info = env.step(env.expert().act[0])
+        events |= info["events"]
+        steps -= 1
+    return Event(events), info
+
+
+@pytest.mark.filterwarnings("ignore:.*Box.*")
+def test_gymnasium_accepts_it():
+    check_env(DrivingEnv(), skip_render_check=True)
+
+
+@pytest.mark.slow
+def test_same_seed_same_bytes_from_every_sensor_in_three_processes():
+    found = set()
+    for hash_seed in ("0", "1", "77"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", HASHES], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.add(done.stdout.strip())
+    assert len(found) == 1
+
+
+def test_a_scene_does_not_depend_on_the_scenes_before_it(env):
+    def digest(seed):
+        env.reset(seed=seed)
+        found = hashlib.sha256()
+        for _ in range(30):
+            *_, info = env.step(env.expert().act[0])
+            found.update(info["snapshot"].agents.tobytes() + env.observation().ego.tobytes())
+        return found.hexdigest()
+
+    alone = digest(SEED)
+    env.reset(seed=SEED + 1)
+    env.step(env.expert().act[0])
+    env.expert()  # leaves a step half taken
+    assert digest(SEED) == alone
+    assert digest(SEED + 1) != alone
+
+
+def test_asking_the_expert_changes_nothing(env):
+    def run(ask):
+        env.reset(seed=SEED)
+        for _ in range(20):
+            if ask:
+                env.expert()
+            env.step(np.array([0.0, 0.3, 0.0]))
+        return env.snapshot().agents.tobytes()
+
+    assert run(True) == run(False)
+
+
+def test_the_expert_arrives_and_every_instruction_comes_true(env):
+    for seed in (0, 5, 7):
+        events, info = drive(env, seed)
+        assert info["ended"] == "arrived", (seed, info["ended"], events)
+        assert events == Event.ARRIVED
+        assert info["route_completion"] == pytest.approx(1.0)
+        assert [r.outcome for r in env.mission.instructions if r.outcome != "unfeasible"] == ["fulfilled"] * sum(
+            r.outcome != "unfeasible" for r in env.mission.instructions
+        )
+
+
+def test_a_typed_sentence_is_driven_from_a_start_that_offers_it(env):
+    _, info = env.reset(seed=2_000_001, options={"instruction": ("take a left at the lights", "left")})
+    assert env.observation().instruction == "take a left at the lights"
+    assert info["instruction_index"] == 1 and len(env.graph.branches(env.mission.route[0])) >= 2
+    events, info = drive(env, 2_000_001, {"instruction": ("take a left at the lights", "left")})
+    assert info["ended"] == "arrived", (info, events)
+    assert env.mission.instructions[1].branch_taken == "left"
+
+
+def test_a_sentence_typed_while_driving_starts_the_trip_meters(env):
+    env.reset(seed=SEED)
+    for _ in range(30):
+        env.step(env.expert().act[0])
+    before = dict(zip(EGO_FIELDS, env.observation().ego))
+    assert before["trip_distance"] > 0 or before["standing_s"] > 0
+    env.say("pull over please", "pull_over")
+    after = dict(zip(EGO_FIELDS, env.observation().ego))
+    assert after["trip_distance"] == after["trip_heading"] == after["standing_s"] == 0
+    assert env.observation().instruction == "pull over please"
+    for _ in range(150):
+        *_, info = env.step(env.expert().act[0])
+        if info["ended"]:
+            break
+    assert env.mission.instructions[info["instruction_index"]].outcome == "fulfilled"
+
+
+def test_nobody_at_the_wheel_ends_in_a_collision_or_off_the_road(env):
+    _, info = env.reset(seed=SEED)
+    events = 0
+    while info["ended"] is None:
+        _, _, terminated, truncated, info = env.step(np.array([0.15, 0.6, 0.0]))
+        events |= info["events"]
+    assert info["ended"] in ("collision", "offroad") and terminated and not truncated
+    assert Event(events) & (Event.OFFROAD | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC | Event.COLLISION_PERSON)
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step(np.zeros(3))
+
+
+def test_a_car_that_never_starts_times_out_early(env):
+    _, info = env.reset(seed=5)
+    steps = 0
+    while info["ended"] is None:
+        _, _, _, truncated, info = env.step(np.array([0.0, 0.0, 1.0]))
+        steps += 1
+    assert info["ended"] == "timeout" and truncated and info["events"] & Event.TIMEOUT
+    assert steps * env.dt < env.scene.time_limit_s
+
+
+def test_wrong_use_is_answered_in_one_line(env):
+    env.reset(seed=SEED)
+    for bad in (np.array([np.nan, 0, 0]), np.array([0, np.inf, 0]), np.zeros(2)):
+        with pytest.raises(ValueError, match="three finite numbers"):
+            env.step(bad)
+    with pytest.raises(ValueError, match="did you mean town"):
+        env.reset(seed=1, options={"scenario": "twon"})
+    with pytest.raises(ValueError, match="unknown option"):
+        env.reset(seed=1, options={"sceanrio": "town"})
+    with pytest.raises(ValueError, match="wording"):
+        env.reset(seed=1, options={"wording": "validation"})
+    with pytest.raises(ValueError, match="seed"):
+        env.reset(seed=2**33)
+
+
+def test_weather_can_be_set_and_is_kept_out_of_a_day_scenario(env):
+    env.reset(seed=3, options={"weather": Weather(night=1.0)})
+    assert env.weather.night == 1.0
+    env.reset(seed=3)
+    assert env.weather == Weather()
+
+
+# --------------------------------------------------------------------------- the referee
+
+
+def on_street(graph, ahead=40.0, speed=8.0):
+    """A car on the first street, its lane and where its stop line is."""
+    edge = sorted(graph.edges)[0]
+    lane = graph.lanes_of(edge)[0]
+    line, length = lane.line, graph.length(lane.id)
+    heading = math.atan2(*(line[-1] - line[-2])[::-1])
+    back = ahead + 3.55
+    end = line[-1]
+    state = CarState(
+        x=float(end[0] - back * math.cos(heading)), y=float(end[1] - back * math.sin(heading)), yaw=heading, speed=speed
+    )
+    assert length > back
+    return state, lane
+
+
+def judge(referee, graph, state, agents=(), kinds=(), red=False, before=None):
+    rows = np.array(agents, np.float32).reshape(-1, 9)
+    before = before or state
+    at = [graph.lane_at(s.x, s.y, s.yaw) for s in (before, state)]
+    return referee.judge(before, state, at[0], at[1], rows, np.array(kinds, np.int64), red)
+
+
+def beside(state, forward, left, yaw=0.0, speed=0.0, length=4.4, width=1.8):
+    """An agent's row, given in the frame of the ego's box centre."""
+    car = CarConfig()
+    box = ego_box(state, car)
+    c, s = math.cos(state.yaw), math.sin(state.yaw)
+    turn = state.yaw + yaw
+    x, y = box[0] + forward * c - left * s, box[1] + forward * s + left * c
+    return [x, y, turn, length, width, 1.5, speed * math.cos(turn), speed * math.sin(turn), 0.0]
+
+
+@pytest.fixture
+def referee(graph):
+    return Referee(graph, CarConfig(), np.zeros((0, 5)), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("forward", "left", "their_speed", "our_speed", "fault"),
+    [
+        (4.3, 0.0, 0.0, 5.0, True),  # into who stands ahead
+        (4.3, 0.0, 3.0, 6.0, True),  # with the front into who drives
+        (-4.3, 0.0, 9.0, 6.0, False),  # struck from behind
+        (4.3, 0.0, 3.0, 0.0, False),  # while standing
+        (0.0, 1.7, 6.0, 6.0, False),  # from the side, inside one's own lane
+    ],
+)
+def test_fault_is_told_from_how_they_met(referee, graph, forward, left, their_speed, our_speed, fault):
+    state, _ = on_street(graph, speed=our_speed)
+    event = judge(referee, graph, state, [beside(state, forward, left, speed=their_speed)], [AgentKind.CAR])
+    assert event & Event.COLLISION_VEHICLE
+    assert bool(event & Event.AT_FAULT) == fault
+
+
+def test_people_and_cyclists_count_as_persons_and_distance_as_nothing(referee, graph):
+    state, _ = on_street(graph)
+    person = beside(state, 2.3, 0.2, length=0.4, width=0.5)
+    for kind in (AgentKind.PEDESTRIAN, AgentKind.BICYCLE):
+        assert judge(referee, graph, state, [person], [kind]) & Event.COLLISION_PERSON
+    assert judge(referee, graph, state, [beside(state, 6.0, 0.0)], [AgentKind.CAR]) == Event.NONE
+
+
+def test_passing_a_red_line_is_seen_and_a_green_one_is_not(referee, graph):
+    before, lane = on_street(graph, ahead=0.6)
+    assert lane.id in graph.road_map.stop_lines
+    after, _ = on_street(graph, ahead=-0.9)
+    assert judge(referee, graph, after, before=before, red=True) & Event.RED_LIGHT
+    assert not judge(referee, graph, after, before=before, red=False) & Event.RED_LIGHT
+    short, _ = on_street(graph, ahead=2.5)
+    assert not judge(referee, graph, short, before=short, red=True) & Event.RED_LIGHT
+
+
+def test_off_the_road_and_against_traffic(referee, graph):
+    state, lane = on_street(graph)
+    assert judge(referee, graph, state) == Event.NONE
+    aside = CarState(x=state.x + 9 * math.sin(state.yaw), y=state.y - 9 * math.cos(state.yaw), yaw=state.yaw, speed=5.0)
+    assert judge(referee, graph, aside) & Event.OFFROAD
+    across = lane.width
+    other = CarState(
+        x=state.x - across * math.sin(state.yaw), y=state.y + across * math.cos(state.yaw), yaw=state.yaw, speed=5.0
+    )
+    found = [judge(referee, graph, other) for _ in range(9)]
+    assert not found[0] & Event.WRONG_WAY and found[-1] & Event.WRONG_WAY
+
+
+def test_something_solid_is_a_collision(graph):
+    state, _ = on_street(graph)
+    box = ego_box(state, CarConfig())
+    referee = Referee(graph, CarConfig(), np.array([[box[0] + 2.5, box[1], 0.0, 1.0, 1.0]]), 0.2)
+    assert judge(referee, graph, state) & Event.COLLISION_STATIC
+
+
+def test_time_to_collision_is_gap_over_closing_speed(graph):
+    state, _ = on_street(graph, speed=10.0)
+    box = ego_box(state, CarConfig())
+    row = np.array([beside(state, 4.4 + 12.0, 0.0, speed=2.0)])
+    assert time_to_collision(box, 10.0, row) == pytest.approx(1.5, abs=0.16)
+    assert time_to_collision(box, 2.0, row) == math.inf
+    assert time_to_collision(box, 10.0, np.zeros((0, 9))) == math.inf
