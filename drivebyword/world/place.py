@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.core.geometry import resample, wrap_angle
+from drivebyword.core.geometry import box_corners, resample, wrap_angle
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import RigConfig
 from drivebyword.world.demand import Streets
@@ -102,7 +102,16 @@ class Places:
             streets=Streets(road_map),
             expert=Expert(road_map, graph, self.car, self.dt),
             sensors=sensors,
-            solids=np.asarray(scenery.solid_boxes(), np.float64).reshape(-1, 5),
+            solids=_beside(np.asarray(scenery.solid_boxes(), np.float64).reshape(-1, 5), graph),
             scenery=scenery,
             ground=ground,
         )
+
+
+def _beside(boxes: Float[np.ndarray, "K 5"], graph: RoadGraph) -> Float[np.ndarray, "J 5"]:
+    """Keep what stands clear of the road: a post whose foot a lane sweeps is drawn but cannot be hit."""
+    if not len(boxes):
+        return boxes
+    points = np.stack([np.vstack([box_corners(*box), box[None, :2]]) for box in boxes])
+    on_road = graph.is_drivable(points.reshape(-1, 2)).reshape(len(boxes), 5).any(axis=1)
+    return boxes[~on_road]
