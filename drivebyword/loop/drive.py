@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import Actuation, Decision, Episode, Observation, RigConfig, Verdict, VerdictKind, Weather
+from drivebyword.core.records import (
+    Actuation,
+    Decision,
+    Episode,
+    Lights,
+    Observation,
+    RigConfig,
+    Verdict,
+    VerdictKind,
+    Weather,
+)
 from drivebyword.data.episode import write_part
 from drivebyword.data.files import write_atomic, write_json
 from drivebyword.guard.guard import Guard, GuardConfig
@@ -31,6 +41,7 @@ from drivebyword.loop.video import DriveVideo
 from drivebyword.tokens.grammar import parse_intent
 from drivebyword.tokens.text import unreadable
 from drivebyword.world import rigs
+from drivebyword.world.view import WorldView
 
 if TYPE_CHECKING:
     from drivebyword.world.env import DrivingEnv
@@ -88,7 +99,7 @@ def drive(config: DriveConfig, show: Callable[[str, bool], None] = lambda line, 
     env = DrivingEnv(rig=rig)
     try:
         guard = Guard(GuardConfig(dt=env.dt), rig, CarConfig()) if config.guard else None
-        driver = Driver(load_policy(config.policy, env), guard)
+        driver = Driver(load_policy(config.policy, env, threads=1), guard)
         ready = time.monotonic()
         episode = _run(config, env, driver, show)
         driven = time.monotonic()
@@ -125,8 +136,13 @@ def _run(config: DriveConfig, env: DrivingEnv, driver: Driver, show: Callable[[s
         options["weather"] = config.weather
     _warn(config.sentence, show)
 
+    doubted: set[str] = set()
+
     def watch(env: DrivingEnv, decision: Decision, actuation: Actuation, verdict: Verdict) -> None:
         observation = env.observation()
+        if not decision.understood and observation.instruction not in doubted:
+            doubted.add(observation.instruction)
+            show("the driver did not understand that: driving on safely without it", True)
         if waiting and observation.time_s >= waiting[0][0] - 1e-6:
             sentence = waiting.pop(0)[1]
             _warn(sentence, show)
@@ -155,12 +171,12 @@ def _intent(sentence: str) -> str | None:
 
 
 def _warn(sentence: str, show: Callable[[str, bool], None]) -> None:
-    """Say before driving on that a sentence was not understood."""
+    """Say of a sentence, as it is typed, what nobody can do with it."""
     why = unreadable(sentence)
     if why:
-        show(f"did not understand the sentence ({why}): driving on safely without it", True)
+        show(f"this cannot be read as a sentence ({why})", True)
     elif parse_intent(sentence) is None:
-        show("this sentence is outside the grammar: the policy reads it, but nobody judges what comes of it", True)
+        show("no rule knows this sentence: the driver reads it, but nobody judges what comes of it", True)
 
 
 def _only(names: tuple[str, ...]) -> Callable[[Observation], Observation]:
@@ -203,11 +219,12 @@ def _write(
     per_step, weather = config.pictures_per_decision, episode.weather
     count, frames, quality = len(episode) * per_step, [], 0
 
-    def make_render() -> Render:
-        view = env.world_view()
-        return lambda snapshot: view.chase(snapshot, weather)
-
     plan, bird = env.world_view(), None
+
+    def make_render() -> Render:
+        view = WorldView(env.road_map, plan.ground, plan.scenery)  # One for each thread.
+        return lambda snapshot: view.chase(snapshot, weather, lights=_lamps(episode, snapshot.time_s))
+
     with DriveVideo(config.out / "drive.mp4", episode, per_step) as video:
         for number, picture in enumerate(shoot(episode.snapshots, make_render, per_step)):
             if number == 0:
@@ -220,7 +237,13 @@ def _write(
     height, width = picture.shape[:2]
     strip = Strip(width=width, height=height, per_step=per_step, frames=frames)
     page = ReplayConfig(guarded=config.guard, seen=config.sensors)
-    write_replay(config.out / "replay.html", episode, env.road_map, rig, strip, page)
+    write_replay(config.out / "replay.html", episode, env.road_map, rig, strip, page, plan.scenery)
+
+
+def _lamps(episode: Episode, time_s: float) -> int:
+    """Return the ego's own lamps: its brake lights, as the pedal is pressed."""
+    step = min(int(time_s / episode.dt + 1e-6), len(episode) - 1)
+    return int(Lights.BRAKE) if episode.actuation[step, 2] > 0.03 else 0
 
 
 def _summarize(config: DriveConfig, episode: Episode, ending: str, good: bool, times: dict[str, float]) -> None:

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Episode, LidarConfig, RigConfig
 from drivebyword.data.files import write_atomic
 from drivebyword.loop.film import encode_webp
+from drivebyword.loop.mapping import heads_near, map_near, rounded, standing_near
 from drivebyword.loop.narration import event_words, moments, outcome, reason_at, reason_tokens, spoken
 from drivebyword.tokens.text import render
-from drivebyword.world.roads import Lane, RoadMap
+from drivebyword.world.bodies import EGO_KEY
+from drivebyword.world.roads import RoadMap
+from drivebyword.world.scenery import Scenery
+from drivebyword.world.view import agent_colour
 
 _PAGE = Path(__file__).parent
 
@@ -62,12 +65,19 @@ class ReplayConfig:
 
 
 def write_replay(
-    path: str | Path, episode: Episode, road_map: RoadMap, rig: RigConfig, view: Strip, config: ReplayConfig
+    path: str | Path,
+    episode: Episode,
+    road_map: RoadMap,
+    rig: RigConfig,
+    view: Strip,
+    config: ReplayConfig,
+    scenery: Scenery | None = None,
 ) -> Path:
     """Write the page of one drive. The episode needs its snapshots; sensors it did not keep are left out."""
     if not episode.snapshots:
         raise ValueError("this episode kept no snapshots: record it with keep_snapshots to replay it")
     data = replay_data(episode, road_map, rig, view, config)
+    data["map"] |= standing_near(scenery, episode.pose, config.reach) if scenery is not None else {}
     page = (_PAGE / "replay_page.html").read_text(encoding="utf-8")
     # `</` would end the script element from inside a sentence.
     record = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
@@ -90,7 +100,7 @@ def replay_data(
     row_of = [place.get(id(record), 0) for record in episode.instructions]
     ending, good = outcome(episode)
     car = CarConfig()
-    heads = _heads_near(road_map, episode.pose, config.reach)
+    heads = heads_near(road_map, episode.pose, config.reach)
     return {
         "title": f"{said[0].sentence} - Drive by Word",
         "dt": episode.dt,
@@ -101,12 +111,12 @@ def replay_data(
             "good": good,
         },
         "instructions": [{"step": i.step, "sentence": i.sentence or "(nothing)", "outcome": i.outcome} for i in said],
-        "time": _rounded(episode.time_s, 2),
-        "pose": _rounded(episode.pose, 3),
-        "speed": _rounded(episode.motion[:, 0], 2),
+        "time": rounded(episode.time_s, 2),
+        "pose": rounded(episode.pose, 3),
+        "speed": rounded(episode.motion[:, 0], 2),
         "said": [row_of[k] for k in episode.instruction_index],
-        "act": _rounded(episode.act[:, 0], 3),
-        "actuation": _rounded(episode.actuation, 3),
+        "act": rounded(episode.act[:, 0], 3),
+        "actuation": rounded(episode.actuation, 3),
         **_reasons(episode),
         "verdict": episode.verdict.tolist(),
         "why": list(episode.verdict_why),
@@ -114,8 +124,14 @@ def replay_data(
         "events": _events(episode),
         "car": {"length": car.length, "width": car.width, "overhang": car.rear_overhang},
         "agents": _agents(episode, config.reach),
+        "colors": _colors(episode),
         "signals": [[int(s.signals[head]) for head, _ in heads] for s in episode.snapshots],
-        "map": {**_map_near(road_map, episode.pose, config.reach), "signals": [line for _, line in heads]},
+        "map": {
+            **map_near(road_map, episode.pose, config.reach),
+            "signals": [line for _, line in heads],
+            "buildings": [],
+            "trees": [],
+        },
         "film": view.as_json(),
         **_sensors(episode, rig, config),
     }
@@ -129,11 +145,6 @@ def _meta_line(episode: Episode, config: ReplayConfig) -> str:
     guard = "guarded" if config.guarded else "no guard"
     seen = f" | sees only {', '.join(config.seen)}" if config.seen is not None else ""
     return f"{episode.scenario} {episode.seed} | {light}{fog} | {episode.driver}, {guard}{seen}"
-
-
-def _rounded(values: np.ndarray, digits: int) -> list[Any]:
-    """Return numbers short enough to embed; JSON knows neither NaN nor infinity."""
-    return np.round(np.nan_to_num(np.asarray(values, np.float64), posinf=999.0, neginf=-999.0), digits).tolist()
 
 
 def _reasons(episode: Episode) -> dict[str, Any]:
@@ -173,7 +184,7 @@ def _agents(episode: Episode, reach: float) -> list[list[list[Any]]]:
         near = np.hypot(*(snapshot.agents[:, :2] - snapshot.ego[:2]).T) < reach
         frames.append(
             [
-                [int(key), int(kind), *_rounded(row[:5], 2), int(lights)]
+                [int(key), int(kind), *rounded(row[:5], 2), int(lights)]
                 for key, kind, row, lights in zip(
                     snapshot.agent_key[near],
                     snapshot.agent_kind[near],
@@ -185,58 +196,11 @@ def _agents(episode: Episode, reach: float) -> list[list[list[Any]]]:
     return frames
 
 
-def _is_near(points: Float[np.ndarray, "P 2"], poses: Float[np.ndarray, "T 3"], reach: float) -> bool:
-    """Tell whether any point lies within `reach` of the driven path."""
-    gaps = points[:, None] - poses[None, ::5, :2]
-    return bool((np.hypot(gaps[..., 0], gaps[..., 1]) < reach).any())
-
-
-def _heads_near(
-    road_map: RoadMap, poses: Float[np.ndarray, "T 3"], reach: float
-) -> list[tuple[int, list[list[float]]]]:
-    """Return one signal head (its row and stop line) for each signalled lane near the path."""
-    found: dict[str, tuple[int, list[list[float]]]] = {}
-    for row, head in enumerate(road_map.signals):
-        line = road_map.stop_lines.get(head.lane)
-        if line is not None and head.lane not in found and _is_near(line, poses, reach):
-            found[head.lane] = (row, _rounded(line, 2))
-    return list(found.values())
-
-
-def _map_near(road_map: RoadMap, poses: Float[np.ndarray, "T 3"], reach: float) -> dict[str, Any]:
-    """Return lanes, markings, junctions and crossings near the path."""
-    lanes, walks, marks = [], [], []
-    drive = {(lane.edge, lane.index) for lane in road_map.lanes.values() if lane.kind == "drive"}
-    for lane in road_map.lanes.values():
-        if not _is_near(lane.line, poses, reach):
-            continue
-        entry = {"w": round(lane.width, 2), "p": _rounded(lane.line, 2)}
-        if lane.kind in ("drive", "internal"):
-            lanes.append(entry)
-        elif lane.kind == "sidewalk":
-            walks.append(entry)
-        if lane.kind == "drive":
-            marks += _marks(lane, drive)
-    crossings = []
-    for corners in road_map.crossings:
-        if _is_near(corners, poses, reach):
-            ends = _rounded(np.stack([corners[:2].mean(0), corners[2:].mean(0)]), 2)
-            crossings.append([*ends, round(float(np.hypot(*(corners[0] - corners[1]))), 2)])
-    outlines = [
-        _rounded(j.outline, 2) for j in road_map.junctions if len(j.outline) > 2 and _is_near(j.outline, poses, reach)
-    ]
-    return {"lanes": lanes, "walks": walks, "marks": marks, "junctions": outlines, "crossings": crossings}
-
-
-def _marks(lane: Lane, drive: set[tuple[str, int]]) -> list[dict[str, Any]]:
-    """Return a lane's painted edges: dashed to a lane of the same edge on its left, solid elsewhere."""
-    step = np.gradient(lane.line, axis=0)
-    normal = np.stack([-step[:, 1], step[:, 0]], 1) / np.maximum(np.hypot(*step.T), 1e-9)[:, None]
-    half = lane.width / 2
-    marks = [{"dash": (lane.edge, lane.index + 1) in drive, "p": _rounded(lane.line + normal * half, 2)}]
-    if (lane.edge, lane.index - 1) not in drive:
-        marks.append({"dash": False, "p": _rounded(lane.line - normal * half, 2)})
-    return marks
+def _colors(episode: Episode) -> dict[str, str]:
+    """Return every agent's colour, the same as in the pictures, by its key."""
+    kinds = {int(k): int(kind) for s in episode.snapshots for k, kind in zip(s.agent_key, s.agent_kind)}
+    ego = {"ego": "#" + bytes(agent_colour(0, EGO_KEY)).hex()}
+    return ego | {str(key): "#" + bytes(agent_colour(kind, key)).hex() for key, kind in kinds.items()}
 
 
 def _sensors(episode: Episode, rig: RigConfig, config: ReplayConfig) -> dict[str, Any]:
@@ -252,7 +216,7 @@ def _sensors(episode: Episode, rig: RigConfig, config: ReplayConfig) -> dict[str
     if episode.lidar is not None and rig.lidar is not None:
         out["lidar"] = _lidar(episode.lidar, rig.lidar)
     if episode.radar is not None and episode.radar_valid is not None and rig.radar is not None:
-        rows = [_rounded(r[v][:, :3], 2) for r, v in zip(episode.radar, episode.radar_valid)]
+        rows = [rounded(r[v][:, :3], 2) for r, v in zip(episode.radar, episode.radar_valid)]
         out["radar"] = {"x": rig.radar.x, "frames": rows}
     return out
 
@@ -264,7 +228,7 @@ def _lidar(scans: np.ndarray, config: LidarConfig) -> dict[str, Any]:
     return {
         "beams": scans.shape[1],
         "columns": scans.shape[2],
-        "elevations": _rounded(elevations, 4),
+        "elevations": rounded(elevations, 4),
         "x": config.x,
         "z": config.z,
         "frames": [base64.b64encode(scan.tobytes()).decode() for scan in ranges],

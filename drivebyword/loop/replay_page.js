@@ -89,7 +89,7 @@ function drawSweep(k) {
     g.beginPath(); g.arc(px, py, 4.5, 0, 7); g.moveTo(px, py); g.lineTo(qx, qy); g.stroke();
   }
   const [ex, ey] = at(D.car.length - D.car.overhang, D.car.width / 2);
-  g.fillStyle = "#ffb547"; g.fillRect(ex, ey, D.car.width * scale, D.car.length * scale);
+  g.fillStyle = D.colors.ego; g.fillRect(ex, ey, D.car.width * scale, D.car.length * scale);
 }
 
 /* ---------------------------------------------------------------- from above */
@@ -110,20 +110,35 @@ function drawRoads(g) {
   for (const outline of D.map.junctions) { path(g, outline, true); g.fill(); }
   g.lineCap = "butt";
   for (const lane of D.map.lanes) { g.lineWidth = lane.w + .15; path(g, lane.p); g.stroke(); }
-  g.strokeStyle = css("--mark"); g.lineWidth = .16;
-  for (const mark of D.map.marks) { g.setLineDash(mark.dash ? [2.5, 3.5] : []); g.globalAlpha = mark.dash ? .75 : .6; path(g, mark.p); g.stroke(); }
+  g.lineWidth = .17;
+  for (const mark of D.map.marks) {
+    g.strokeStyle = css(mark.center ? "--center" : "--mark"); g.setLineDash(mark.dash ? [2.5, 3.5] : []); g.globalAlpha = mark.dash ? .75 : .65; path(g, mark.p); g.stroke();
+  }
+  g.strokeStyle = css("--mark");
   g.setLineDash([.5, .5]); g.globalAlpha = .6;
   for (const [a, b, width] of D.map.crossings) { g.lineWidth = width; path(g, [a, b]); g.stroke(); }
   g.setLineDash([]); g.globalAlpha = 1;
 }
-const KIND = ["#8fb8de", "#9fd0c0", "#c9a6e0", "#e8a867", "#7ed0e6", "#ffd98a"];
+function drawStanding(g) {
+  for (const [color, corners] of D.map.buildings) {
+    g.fillStyle = color; g.globalAlpha = .85; path(g, corners, true); g.fill();
+    g.globalAlpha = 1; g.strokeStyle = "rgba(0,0,0,.35)"; g.lineWidth = .3; g.stroke();
+  }
+  for (const [color, x, y, radius] of D.map.trees) {
+    g.fillStyle = color; g.globalAlpha = .75; g.beginPath(); g.arc(x, y, radius, 0, 7); g.fill();
+  }
+  g.globalAlpha = 1;
+}
 function drawAgents(g, k, u) {
   const later = new Map((D.agents[Math.min(k + 1, last)] || []).map((a) => [a[0], a]));
   for (const a of D.agents[k]) {
     const b = later.get(a[0]) || a, x = a[2] + (b[2] - a[2]) * u, y = a[3] + (b[3] - a[3]) * u, yaw = turn(a[4], b[4], u);
-    if (a[1] === 5) { g.fillStyle = KIND[5]; g.beginPath(); g.arc(x, y, .55, 0, 7); g.fill(); continue; }
+    if (a[1] === 5) {
+      g.fillStyle = D.colors[a[0]]; g.strokeStyle = "#fff"; g.lineWidth = .22;
+      g.beginPath(); g.arc(x, y, .6, 0, 7); g.fill(); g.stroke(); continue;
+    }
     box(g, x, y, yaw, a[5], a[6], (l, w) => {
-      g.fillStyle = KIND[a[1]]; g.beginPath(); g.roundRect(-l / 2, -w / 2, l, w, Math.min(.5, w / 3)); g.fill();
+      g.fillStyle = D.colors[a[0]]; g.beginPath(); g.roundRect(-l / 2, -w / 2, l, w, Math.min(.5, w / 3)); g.fill();
       g.fillStyle = "rgba(10,14,18,.55)"; if (a[1] < 4) g.fillRect(l * .1, -w * .4, l * .16, w * .8);
       if (a[7] & 1) { g.fillStyle = "#ff3b30"; g.fillRect(-l / 2, -w / 2, .35, w); }
       g.fillStyle = "#ff9f0a";
@@ -141,18 +156,19 @@ function drawBird(k, u) {
   g.setTransform(1, 0, 0, 1, 0, 0); g.fillStyle = css("--ground"); g.fillRect(0, 0, W, H);
   g.translate(W / 2, H * .7); g.scale(zoom, -zoom); g.rotate(Math.PI / 2 - yaw); g.translate(-x, -y);
   drawRoads(g);
+  drawStanding(g);
   D.map.signals.forEach((line, i) => {
     g.strokeStyle = { 0: "#ff453a", 1: "#ffb340", 2: "#30d158", 3: "#ff8a3a" }[D.signals[k][i]] || "#777";
     g.lineWidth = .9; path(g, line); g.stroke();
   });
-  g.lineCap = "round"; g.strokeStyle = css("--accent");
-  g.globalAlpha = .3; g.lineWidth = .5; g.setLineDash([.2, 1.3]); path(g, D.pose.slice(k)); g.stroke(); g.setLineDash([]);
+  g.lineCap = "round"; g.strokeStyle = D.colors.ego;
+  g.globalAlpha = .45; g.lineWidth = .5; g.setLineDash([.2, 1.3]); path(g, D.pose.slice(k)); g.stroke(); g.setLineDash([]);
   g.globalAlpha = .8; g.lineWidth = .7; path(g, [...D.pose.slice(Math.max(0, k - 60), k + 1), [x, y]]); g.stroke(); g.globalAlpha = 1;
   drawAgents(g, k, u);
   box(g, x, y, yaw, D.car.length, D.car.width, (l, w) => {
-    g.fillStyle = css("--accent"); g.shadowColor = "rgba(0,0,0,.5)"; g.shadowBlur = 8;
-    g.beginPath(); g.roundRect(-D.car.overhang, -w / 2, l, w, .5); g.fill(); g.shadowBlur = 0;
-    g.fillStyle = "#2a1c05"; g.fillRect(l * .42, -w * .4, l * .16, w * .8);
+    g.fillStyle = D.colors.ego; g.strokeStyle = "#fff"; g.lineWidth = .3; g.shadowColor = "rgba(0,0,0,.5)"; g.shadowBlur = 8;
+    g.beginPath(); g.roundRect(-D.car.overhang, -w / 2, l, w, .5); g.fill(); g.shadowBlur = 0; g.stroke();
+    g.fillStyle = "#0c1e22"; g.fillRect(l * .42, -w * .4, l * .16, w * .8);
   });
 }
 

@@ -88,9 +88,12 @@ def _letter(episode: Episode, step: int) -> Image.Image:
     sheet = _SHADE.copy()
     draw = ImageDraw.Draw(sheet)
     said = episode.instructions[int(episode.instruction_index[step])].sentence if episode.instructions else ""
-    draw.text((36, 26), _fit(f"\u201c{said}\u201d", 46), font=_font(34), fill=_AMBER)
-    draw.text((34, 612), f"{episode.motion[step, 0] * 3.6:.0f}", font=_font(84), fill=_WHITE)
-    draw.text((146, 666), "km/h", font=_font(22), fill=_GREY)
+    title = _fit(f"\u201c{said}\u201d", 52)
+    draw.rounded_rectangle((24, 20, 48 + draw.textlength(title, _font(32)), 72), 14, fill=(13, 16, 20, 190))
+    draw.text((36, 26), title, font=_font(32), fill=_AMBER)
+    speed = f"{episode.motion[step, 0] * 3.6:.0f}"
+    draw.text((34, 612), speed, font=_font(84), fill=_WHITE)
+    draw.text((44 + draw.textlength(speed, _font(84)), 666), "km/h", font=_font(22), fill=_GREY)
     reason = reason_at(episode, step)
     if reason is not None:
         draw.text((222, 656), render(reason), font=_font(30), fill=_WHITE)
@@ -124,9 +127,9 @@ def _pedals(draw: ImageDraw.ImageDraw, actuation: np.ndarray) -> None:
 
 
 def _shade() -> Image.Image:
-    """Return a transparent sheet, darker at its top and bottom so that letters stay readable."""
+    """Return a transparent sheet, darker at its bottom so that letters stay readable."""
     rows = np.arange(HEIGHT)
-    alpha = np.clip((rows - 470) / 250, 0, 1) * 190 + np.clip((130 - rows) / 130, 0, 1) * 130
+    alpha = np.clip((rows - 470) / 250, 0, 1) * 190
     sheet = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     sheet[..., 3] = alpha[:, None]
     return Image.fromarray(sheet)
