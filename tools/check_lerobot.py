@@ -48,7 +48,12 @@ def main() -> int:
             return 2
         return subprocess.run(
             [ENVIRONMENT / "bin" / "python", __file__, str(folder.resolve()), "--inside", str(expected)],
-            env={**os.environ, "LD_LIBRARY_PATH": str(ENVIRONMENT / "ffmpeg"), "HF_HUB_OFFLINE": "1", "HF_HOME": scratch},
+            env={
+                **os.environ,
+                "LD_LIBRARY_PATH": str(ENVIRONMENT / "ffmpeg"),
+                "HF_HUB_OFFLINE": "1",
+                "HF_HOME": scratch,
+            },
             check=False,
         ).returncode
 
