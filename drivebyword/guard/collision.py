@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import cos, sin, tan
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import LidarConfig, RadarConfig
@@ -46,9 +46,11 @@ class CollisionConfig:
     """What drives away may brake this hard."""
     confirm: int = 2
     """Frames in which something must be seen before it is braked for."""
+    confirm_oncoming: int = 5
+    """The same for what comes towards us: mostly it passes, and the side it passes on shows late."""
     trail: int = 6
     """Frames of it that are remembered."""
-    coast: int = 2
+    coast: int = 3
     """Frames an obstacle is remembered unseen."""
 
 
@@ -57,22 +59,43 @@ class Track:
     """One obstacle, in the present ego frame."""
 
     points: Float[np.ndarray, "P 2"]
-    trail: Float[np.ndarray, "S 3"]
-    """Minus the seconds since, x, y of its mark."""
-    seen: int = 1
+    side: int
+    """Which edge is watched: +1 the right one of a body on the left, -1 the left one, 0 the middle."""
+    angle: float = 0.0
+    """Direction of the axes in which edges are taken: the ego's own when the track began."""
+    trail: Float[np.ndarray, "S 3"] = field(default_factory=lambda: np.zeros((0, 3)))
+    """Minus the seconds since, x, y of the watched corner."""
+    seen: int = 0
     missed: int = 0
-    radial: float | None = None
-    """Radar's speed over ground along the line of sight, positive away."""
+    echo: Float[np.ndarray, " 3"] | None = None
+    """Radar's line of sight (x, y) and the speed over ground along it."""
+    sure: bool = False
+    """Two sensors see it now."""
     velocity: Float[np.ndarray, " 2"] = field(default_factory=lambda: np.zeros(2))
+    """Over ground; what could be noise is zero."""
+    drift: Float[np.ndarray, " 2"] = field(default_factory=lambda: np.zeros(2))
+    """The same without doubt, to find the obstacle again in the next frame."""
+
+    def corner(self, points: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, " 2"]:
+        """Return the watched corner of a body: its near end, and the edge towards our way.
+
+        In axes that do not turn with the ego, a corner stays put when a passed car shows ever other sides.
+        """
+        turn = _rotation(self.angle)
+        local = points @ turn
+        low, high = local.min(0), local.max(0)
+        edge = {1: low[1], -1: high[1], 0: (low[1] + high[1]) / 2}[self.side]
+        return turn @ np.array([low[0], edge])
+
+    def take(self, points: Float[np.ndarray, "P 2"], keep: int) -> None:
+        """Move to where the body is seen now."""
+        self.points, self.seen, self.missed = points, self.seen + 1, 0
+        self.trail = np.concatenate([self.trail, [[0.0, *self.corner(points)]]])[-keep:]
 
 
-def _mark(points: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, " 2"]:
-    """Return the edge nearest to the ego in x and to its axis in y.
-
-    Unlike a middle it stays put when a passed car shows ever other parts of itself.
-    """
-    low, high = points.min(0), points.max(0)
-    return np.array([low[0], min(max(0.0, low[1]), high[1])])
+def _rotation(angle: float) -> Float[np.ndarray, "2 2"]:
+    """Return the matrix that turns by an angle."""
+    return np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])
 
 
 def lidar_points(
@@ -86,10 +109,13 @@ def lidar_points(
     height = mount.z + distance * np.sin(elevation)
     flat = distance * np.cos(elevation)
     standing = (distance > 0.1) & (height > config.ground_clearance) & (height < config.headroom)
-    nearest = np.where(standing & (flat < config.reach), flat, np.inf).min(0)
+    # A body close by fills several beams of a column; a droplet of fog answers one.
+    beside = np.abs(flat[:, None] - flat[None]) < 0.6
+    support = (beside & standing[None]).sum(1)
+    standing &= (flat < config.reach) & (support >= np.where(flat < 12.0, 3, np.where(flat < 25.0, 2, 1)))
+    nearest = np.where(standing, flat, np.inf).min(0)
     keep = np.isfinite(nearest)
-    points = np.stack([mount.x + nearest[keep] * np.cos(azimuth[keep]), nearest[keep] * np.sin(azimuth[keep])], axis=1)
-    return points
+    return np.stack([mount.x + nearest[keep] * np.cos(azimuth[keep]), nearest[keep] * np.sin(azimuth[keep])], axis=1)
 
 
 def radar_points(
@@ -99,14 +125,14 @@ def radar_points(
     speed: float,
     yaw_rate: float,
     config: CollisionConfig,
-) -> Float[np.ndarray, "P 3"]:
-    """Return x, y (ego frame) and the speed over ground along the line of sight of every detection."""
+) -> Float[np.ndarray, "P 5"]:
+    """Return x, y (ego frame), the line of sight and the speed over ground along it of every detection."""
     rows = radar[valid].astype(np.float64)
     rows = rows[(rows[:, 0] > 0.1) & (rows[:, 0] < config.reach)]
     cosine, sine = np.cos(rows[:, 1]), np.sin(rows[:, 1])
     # The radar itself moves with the car: forward, and sideways when the car turns.
     own = speed * cosine + yaw_rate * mount.x * sine
-    return np.stack([mount.x + rows[:, 0] * cosine, rows[:, 0] * sine, rows[:, 2] + own], axis=1)
+    return np.stack([mount.x + rows[:, 0] * cosine, rows[:, 0] * sine, cosine, sine, rows[:, 2] + own], axis=1)
 
 
 def cluster(points: Float[np.ndarray, "P 2"]) -> list[Float[np.ndarray, "Q 2"]]:
@@ -119,106 +145,172 @@ def cluster(points: Float[np.ndarray, "P 2"]) -> list[Float[np.ndarray, "Q 2"]]:
     return np.split(points, np.flatnonzero(step > allowed) + 1)
 
 
+@dataclass(slots=True)
+class Scan:
+    """What was free in an earlier frame: the nearest body in every direction, and from where it was seen."""
+
+    reach: Float[np.ndarray, " A"]
+    origin: Float[np.ndarray, " 2"] = field(default_factory=lambda: np.zeros(2))
+    angle: float = 0.0
+
+    @staticmethod
+    def of(bodies: list[Float[np.ndarray, "Q 2"]], sectors: int = 120) -> Scan:
+        """Note the nearest point in every sector."""
+        reach = np.full(sectors, np.inf)
+        for body in bodies:
+            azimuth = np.arctan2(body[:, 1], body[:, 0])
+            np.minimum.at(reach, _sector(azimuth, sectors), np.hypot(body[:, 0], body[:, 1]))
+        # One sector of doubt to each side: an edge may have lain between two columns.
+        return Scan(np.minimum(reach, np.minimum(np.roll(reach, 1), np.roll(reach, -1))))
+
+    def was_free(self, points: Float[np.ndarray, "P 2"]) -> bool:
+        """Tell whether a good part of these places was looked through."""
+        local = (points - self.origin) @ _rotation(self.angle)
+        far = np.hypot(local[:, 0], local[:, 1])
+        seen = self.reach[_sector(np.arctan2(local[:, 1], local[:, 0]), len(self.reach))]
+        return bool(np.mean(seen > far + 0.7) > 0.3)
+
+
+def _sector(azimuth: Float[np.ndarray, " P"], sectors: int) -> Int[np.ndarray, " P"]:
+    return ((azimuth / (2 * np.pi) + 0.5) * sectors).astype(np.int64) % sectors
+
+
 class Tracker:
     """Follows obstacles from frame to frame while the ego moves among them."""
 
     def __init__(self, config: CollisionConfig) -> None:
         self.config = config
-        self.tracks: list[Track] = []
+        self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.tracks = []
+        self.tracks: list[Track] = []
+        self.scans: list[Scan] = []
 
     def update(
         self,
         bodies: list[Float[np.ndarray, "Q 2"]],
-        echoes: Float[np.ndarray, "P 3"],
+        echoes: Float[np.ndarray, "E 5"],
         speed: float,
         yaw_rate: float,
         dt: float,
+        independent: bool,
     ) -> None:
-        """Move the tracks by the ego's motion over `dt`, match them to `bodies`, refit velocities."""
+        """Move the tracks by the ego's motion over `dt`, match them to `bodies`, refit velocities.
+
+        `independent`: the bodies were not made of the echoes, so that the two confirm each other.
+        """
         self._carry(speed, yaw_rate, dt)
+        if independent:
+            bodies = bodies + _lonely(echoes, bodies)
         self._match(bodies)
+        now = Scan.of(bodies)
         for track in self.tracks:
-            track.radial = _radial(track, echoes)
-            track.velocity = _velocity(track)
+            track.echo = _echo(track.points, echoes)
+            track.sure = independent and track.missed == 0 and track.echo is not None
+            moves = not independent or self._moves(track, now)
+            track.velocity, track.drift = _velocity(track, moves)
+        self.scans = [*self.scans, now][-5:] if independent else []
 
     def _carry(self, speed: float, yaw_rate: float, dt: float) -> None:
-        turn, half = yaw_rate * dt, yaw_rate * dt / 2
-        shift = np.array([speed * dt * cos(half), speed * dt * sin(half)])
-        rotate = np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]])
+        turn = yaw_rate * dt
+        shift = speed * dt * np.array([cos(turn / 2), sin(turn / 2)])
+        back = _rotation(-turn)
         for track in self.tracks:
-            track.points = (track.points - shift) @ rotate.T + rotate @ track.velocity * dt
-            track.velocity = rotate @ track.velocity
-            track.trail[:, 1:] = (track.trail[:, 1:] - shift) @ rotate.T
+            track.points = (track.points - shift + (track.velocity if track.missed else track.drift) * dt) @ back.T
+            track.trail[:, 1:] = (track.trail[:, 1:] - shift) @ back.T
             track.trail[:, 0] -= dt
+            track.angle -= turn
+        for scan in self.scans:
+            scan.origin = back @ (scan.origin - shift)
+            scan.angle -= turn
+
+    def _moves(self, track: Track, now: Scan) -> bool:
+        """Tell whether a body is where it could be looked through before, or has left where it was.
+
+        A wall that shows ever other parts never does. A person is too narrow for the test.
+        """
+        if np.ptp(track.points, axis=0).max() < 1.2 and np.hypot(*track.drift) < 3.0:
+            return True
+        age = min(len(track.trail), len(self.scans) + 1) - 1
+        if age < 1:
+            return False
+        before = track.points - (track.trail[-1, 1:] - track.trail[-1 - age, 1:])
+        return self.scans[-age].was_free(track.points) or now.was_free(before)
 
     def _match(self, bodies: list[Float[np.ndarray, "Q 2"]]) -> None:
-        marks = np.array([_mark(body) for body in bodies]).reshape(-1, 2)
-        fresh = np.pad(marks, ((0, 0), (1, 0)))[:, None]
-        held = np.array([_mark(t.points) for t in self.tracks]).reshape(-1, 2)
-        apart = np.hypot(*(held[:, None] - marks[None]).transpose(2, 0, 1))
-        # A newborn track has no velocity yet: another car may have moved 3 m since.
-        young = np.array([t.seen < 3 for t in self.tracks], bool)
-        gate = np.where(young, 3.0, 1.2)[:, None] + 0.03 * np.hypot(marks[:, 0], marks[:, 1])[None]
-        free_track, free_body = set(range(len(held))), set(range(len(marks)))
+        """Give every body to the nearest track, nearest pair first; what is left over is new."""
+        middles = np.array([b.min(0) + b.max(0) for b in bodies]).reshape(-1, 2) / 2
+        held = np.array([t.points.min(0) + t.points.max(0) for t in self.tracks]).reshape(-1, 2) / 2
+        apart = np.hypot(*(held[:, None] - middles[None]).transpose(2, 0, 1))
+        # A newborn track knows no drift yet: another car may have moved 3 m since.
+        gate = np.array([{1: 3.2, 2: 1.6}.get(t.seen, 1.0) for t in self.tracks])[:, None]
+        gate = gate + 0.03 * np.hypot(held[:, 0], held[:, 1])[:, None]
+        free_track, free_body = set(range(len(self.tracks))), set(range(len(bodies)))
         for k in np.argsort(apart, axis=None):
-            i, j = divmod(int(k), max(len(marks), 1))
-            if i in free_track and j in free_body and apart[i, j] < gate[i, j]:
+            i, j = divmod(int(k), len(bodies))
+            if i in free_track and j in free_body and apart[i, j] < gate[i, 0]:
                 free_track.remove(i)
                 free_body.remove(j)
-                track = self.tracks[i]
-                track.points, track.seen, track.missed = bodies[j], track.seen + 1, 0
-                track.trail = np.concatenate([track.trail, fresh[j]])[-self.config.trail :]
+                self.tracks[i].take(bodies[j], self.config.trail)
         for i in free_track:
             self.tracks[i].missed += 1
         self.tracks = [t for t in self.tracks if t.missed <= self.config.coast]
-        self.tracks += [Track(bodies[j], fresh[j]) for j in sorted(free_body)]
+        for j in sorted(free_body):
+            low, high = bodies[j][:, 1].min(), bodies[j][:, 1].max()
+            self.tracks.append(Track(bodies[j], side=int(low > 0.0) - int(high < 0.0)))
+            self.tracks[-1].take(bodies[j], self.config.trail)
 
 
-def _radial(track: Track, echoes: Float[np.ndarray, "P 3"]) -> float | None:
-    """Return the ground speed along the line of sight of the echoes that fall on a track."""
+def _lonely(echoes: Float[np.ndarray, "E 5"], bodies: list[Float[np.ndarray, "Q 2"]]) -> list[Float[np.ndarray, "1 2"]]:
+    """Return echoes where LiDAR sees nothing: beyond 10 m a person may stand between two of its columns."""
+    points = np.concatenate([*bodies, np.full((1, 2), np.inf)])
+    gaps = np.hypot(*(echoes[:, None, :2] - points[None]).transpose(2, 0, 1)).min(1)
+    return [echo[None, :2] for echo, gap in zip(echoes, gaps) if gap > 1.5 + 0.05 * np.hypot(*echo[:2])]
+
+
+def _echo(points: Float[np.ndarray, "P 2"], echoes: Float[np.ndarray, "E 5"]) -> Float[np.ndarray, " 3"] | None:
+    """Return line of sight and speed along it of the echo that falls on a body, or None."""
     if len(echoes) == 0:
         return None
-    gaps = np.hypot(*(track.points[:, None] - echoes[None, :, :2]).transpose(2, 0, 1)).min(0)
-    near = gaps < 1.0 + 0.03 * np.hypot(*_mark(track.points))
-    return float(np.median(echoes[near, 2])) if near.any() else None
+    gaps = np.hypot(*(points[:, None] - echoes[None, :, :2]).transpose(2, 0, 1)).min(0)
+    nearest = int(gaps.argmin())
+    close = gaps[nearest] < 1.0 + 0.03 * np.hypot(*echoes[nearest, :2])
+    return echoes[nearest, 2:] if close else None
 
 
-def _velocity(track: Track) -> Float[np.ndarray, " 2"]:
-    """Fit a velocity to the trail; a component that could be noise is zero.
+def _velocity(track: Track, moves: bool) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
+    """Fit a velocity over ground to the trail; return it with and without doubt.
 
     Along and across our own way, not along the line of sight: others mostly move along the road, and an
     oncoming car whose sideways motion is unknown must not be taken to aim at us.
     """
-    mark = track.trail[-1, 1:]
-    distance = max(float(np.hypot(*mark)), 1.0)
-    away = mark / distance
-    velocity = np.zeros(2)
-    if float(np.ptp(track.points, axis=0).max()) < 14.0:
+    trail = track.trail[-6:]
+    if len(trail) < 2:
+        drift = velocity = np.zeros(2)
+    else:
+        t, place = trail[:, 0] - trail[:, 0].mean(), trail[:, 1:] - trail[:, 1:].mean(0)
+        spread = float(t @ t)
+        drift = t @ place / spread
+        left = np.sqrt(np.mean((place - t[:, None] * drift) ** 2, axis=0))
+        mark = trail[-1, 1:]
+        distance = max(float(np.hypot(*mark)), 1.0)
         # Range is sharp; the edge of a body falls between two columns, and so jitters with distance.
         jitter = 0.05 + 0.015 * distance
-        noise = 0.08 + jitter * np.abs(away[::-1])
-        for axis, frames in ((0, 4), (1, 6)):
-            velocity[axis] = _slope(track.trail[-frames:], 1 + axis, float(noise[axis]))
-    if track.radial is not None and abs(away[0]) > 0.5:
-        velocity[0] = (track.radial - velocity[1] * away[1]) / away[0]
-    elif track.radial is not None:
-        velocity += (track.radial - velocity @ away) * away
-    return velocity * (np.hypot(*velocity) > 0.4)
-
-
-def _slope(trail: Float[np.ndarray, "S 3"], column: int, noise: float) -> float:
-    """Return the rate of change of one coordinate, 0 when within two standard errors of it."""
-    if len(trail) < 3:
-        return 0.0
-    t, place = trail[:, 0] - trail[:, 0].mean(), trail[:, column] - trail[:, column].mean()
-    spread = float(t @ t)
-    slope = float(t @ place) / spread
-    sigma = max(noise, float(np.sqrt(np.mean((place - t * slope) ** 2)))) / spread**0.5
-    return slope if abs(slope) > 2.0 * sigma else 0.0
+        noise = 0.08 + jitter * np.abs(mark[::-1]) / distance
+        sigma = np.maximum(noise, left) / spread**0.5
+        # A person near the lane is worth a doubt.
+        small = np.ptp(track.points, axis=0).max() < 1.2
+        velocity = np.where(np.abs(drift) > (1.3 if small else 2.0) * sigma, drift, 0.0)
+        # Two bodies taken for one jump; a wall shows ever other parts: neither moves.
+        steady = len(trail) >= (3 if np.hypot(*drift) < 3.0 else 4) and left.max() < 0.25 + 0.02 * distance
+        if not moves or not steady or np.ptp(track.points, axis=0).max() > 14.0:
+            velocity = np.zeros(2)
+    if track.echo is not None and track.echo[0] > 0.3:
+        along = (track.echo[2] - velocity[1] * track.echo[1]) / track.echo[0]
+        velocity = np.array([along, velocity[1]])
+        drift = drift if len(trail) > 1 else track.echo[2] * track.echo[:2]
+    return velocity * (np.hypot(*velocity) > 0.4), drift
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +364,11 @@ def first_hit(tracks: list[Track], way: Rollout, car: CarConfig, config: Collisi
     cosine, sine = np.cos(way.pose[:, 2])[:, None], np.sin(way.pose[:, 2])[:, None]
     first, soonest = None, np.inf
     for track in tracks:
-        if track.seen < config.confirm and track.radial is None:
+        oncoming = track.velocity[0] < -1.5
+        needed = config.confirm_oncoming if oncoming else config.confirm
+        if (track.seen < needed and (oncoming or not track.sure)) or (oncoming and track.missed):
+            continue
+        if track.points[:, 0].max() < 0.5 * front:
             continue
         points = _advanced(track, way.time_s, config)
         dx = points[:, :, 0] - way.pose[:, 0, None]
@@ -290,7 +386,7 @@ def first_hit(tracks: list[Track], way: Rollout, car: CarConfig, config: Collisi
 
 def _advanced(track: Track, time_s: Float[np.ndarray, " K"], config: CollisionConfig) -> Float[np.ndarray, "K P 2"]:
     """Return where a track's points will be."""
-    t = np.minimum(time_s, config.horizon_s)
+    t = np.minimum(time_s, config.horizon_s * (0.4 if track.velocity[0] < -1.5 else 1.0))
     speed = float(np.hypot(*track.velocity))
     if speed > 0.5 and track.velocity[0] > 0.7 * speed:
         t_stop = speed / config.object_decel

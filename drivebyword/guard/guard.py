@@ -99,17 +99,18 @@ class Guard:
 
     def _perceive(self, observation: Observation, speed: float, yaw_rate: float, dt: float) -> None:
         """Update the tracks from whichever ranging sensors answered."""
-        settings, echoes = self.config.collision, np.zeros((0, 3))
+        settings, echoes = self.config.collision, np.zeros((0, 5))
         if self.rig.radar is not None and observation.radar is not None and observation.radar_valid is not None:
             valid = observation.radar_valid & np.isfinite(observation.radar).all(1)
             echoes = radar_points(observation.radar, valid, self.rig.radar, speed, yaw_rate, settings)
+        seeing = self.rig.lidar is not None and observation.lidar is not None
         if self.rig.lidar is not None and observation.lidar is not None:
             bodies = cluster(lidar_points(np.nan_to_num(observation.lidar), self.rig.lidar, settings))
         else:
             bodies = cluster(echoes[np.argsort(-np.arctan2(echoes[:, 1], echoes[:, 0])), :2])
         if dt > self.config.stale_s:
             self.tracker.reset()
-        self.tracker.update(bodies, echoes, speed, yaw_rate, dt)
+        self.tracker.update(bodies, echoes, speed, yaw_rate, dt, independent=seeing)
 
     def _dead_sensor(self, observation: Observation, speed: float, dt: float) -> str:
         """Name the reason to stop when a sensor repeats itself or every ranging sensor is gone."""
