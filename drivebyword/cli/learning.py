@@ -29,7 +29,9 @@ class Collect:
         """Collect and count."""
         from drivebyword.train.collect import CollectConfig, collect
         from drivebyword.world.rigs import tiny
+        from drivebyword.world.scenario import find_scenario
 
+        find_scenario(self.scenario)  # Before any worker starts.
         seeds = _seed_range(self.seeds)
         done = collect(
             CollectConfig(
