@@ -134,6 +134,9 @@ class Expert:
         if leader is not None:
             cause = "pedestrian" if leader.person else "lead_vehicle"
             limits.append(Limit(cause=cause, relation="ahead", leader=leader, stops=leader.speed < 0.5))
+            line = self._keep_clear(track, s, leader)
+            if line is not None:
+                limits.append(Limit(cause=cause, relation="junction_ahead", stop=line))
         conflict = find_conflict(track, s, state.speed, snapshot, self.car, self.foresight)
         following = leader is not None and conflict is not None and leader.row == conflict.row
         if conflict is not None and not (following and conflict.time_s > 1.0):
@@ -144,6 +147,20 @@ class Expert:
                 limits.append(Limit(cause=cause, relation=conflict.side, accel=-max(need, 0.8)))
         limits.append(self._sumo_limit(snapshot, state, plan, signal, leader))
         return limits
+
+    def _keep_clear(self, track: Track, s: float, leader: Ahead) -> float | None:
+        """Return where to wait while somebody slow is still in the junction ahead.
+
+        Whoever waits there to turn may in turn wait for a car that has already crossed its line.
+        """
+        front = s + self._front
+        tail = front + leader.gap
+        for span in track.links_ahead(s):
+            if span.start > front and leader.speed < 2.0 and span.start - 1.0 < tail < span.end + self.car.length:
+                return span.start - 0.7
+            if span.start > front:
+                return None
+        return None
 
     def _signal(self, track: Track, s: float, state: CarState, snapshot: Snapshot) -> Limit | None:
         """Return the stop line to stop at, by the colour of the next signal on the way."""

@@ -248,7 +248,9 @@ class RoadGraph:
 
         def fill(outline: Float[np.ndarray, "P 2"], value: int) -> None:
             if len(outline) >= 3:
-                draw.polygon([tuple(p) for p in ((outline - self.mask_origin) / RASTER).tolist()], fill=value)
+                # A pixel is named by its corner and painted by its centre.
+                places = (outline - self.mask_origin) / RASTER - 0.5
+                draw.polygon([tuple(p) for p in places.tolist()], fill=value)
 
         lanes = self.road_map.lanes.values()
         for junction in self.road_map.junctions:
@@ -260,8 +262,17 @@ class RoadGraph:
             fill(corners, 1)
         for lane in lanes:
             if lane.kind in ("drive", "internal"):
-                fill(ribbon(lane.line, lane.width), 1)
+                fill(ribbon(_longer(lane.line, 0.3), lane.width), 1)
         self.drivable_mask: Bool[np.ndarray, "H W"] = np.asarray(image, bool)
+
+
+def _longer(line: Float[np.ndarray, "P 2"], more: float) -> Float[np.ndarray, "P 2"]:
+    """Stretch a line at both ends, so that what follows on paints over the seam."""
+    first, last = line[0] - line[1], line[-1] - line[-2]
+    grown = line.copy()
+    grown[0] += first / max(np.hypot(*first), 1e-9) * more
+    grown[-1] += last / max(np.hypot(*last), 1e-9) * more
+    return grown
 
 
 def ribbon(line: Float[np.ndarray, "P 2"], width: float) -> Float[np.ndarray, "Q 2"]:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from drivebyword.core.seeds import split_of
+
 RECIPE_VERSION = 11
 """Part of the cache key: raise it when the code below draws other towns from the same config."""
 
@@ -93,7 +95,7 @@ def sample_town(seed: int) -> TownConfig:
         size_y=size_y,
         block=round(float(rng.uniform(72.0, min(115.0, longest))), 1),
         main_lanes=main_lanes,
-        side_lanes=1 if main_lanes == 1 else int(rng.integers(1, main_lanes + 1)),
+        side_lanes=int(rng.integers(max(1, main_lanes - 1), main_lanes + 1)),
         main_limit_kph=main_limit,
         side_limit_kph=min(main_limit, float(rng.choice([30, 30, 40, 50]))),
         main_share=float(rng.uniform(0.3, 0.7)),
@@ -107,13 +109,6 @@ def sample_town(seed: int) -> TownConfig:
         green_s=int(rng.integers(10, 18)),
         seed=seed,
     )
-
-
-def split_of(scene_seed: int) -> str:
-    """Name the split a scene seed belongs to: training, validation or test."""
-    if scene_seed < 0:
-        raise ValueError(f"scene seeds start at 0, got {scene_seed}")
-    return [name for name, start in SPLIT_STARTS.items() if scene_seed >= start][-1]
 
 
 def town_for_scene(scene_seed: int) -> TownConfig:
