@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
 def tiny() -> TrainConfig:
     """Return the shipped policy's run: two CPU cores, at most 2.5 hours from nothing."""
+    from drivebyword.loop.rollout import RescueConfig
     from drivebyword.model.policy import PolicyConfig
     from drivebyword.train.loop import RoundConfig, TrainConfig
     from drivebyword.world import rigs
 
     rig = rigs.tiny()
-    # Single frames first, memory later; the policy drives from the second round on (docs/LOG.md, 2026-11-22).
+    # Single frames first, memory later; the policy drives from the second round on, first with an expert who
+    # takes over before it fails, then alone (docs/LOG.md, 2026-11-22).
     rounds = (
-        RoundConfig(demonstrations=150, steps=700),
-        RoundConfig(rollouts=20, expert_share=0.5, steps=400),
-        RoundConfig(rollouts=24, expert_share=0.2, steps=500),
-        *(RoundConfig(rollouts=30, steps=600) for _ in range(5)),
-        *(RoundConfig(rollouts=30, steps=500, frames=3, batch=14) for _ in range(3)),
-        RoundConfig(steps=900, frames=3, batch=14),
+        RoundConfig(demonstrations=150, steps=500),
+        *(RoundConfig(rollouts=24, rescue=RescueConfig(), steps=450) for _ in range(5)),
+        *(RoundConfig(rollouts=24, steps=450) for _ in range(3)),
+        *(RoundConfig(rollouts=24, steps=400, frames=3, batch=14) for _ in range(2)),
+        RoundConfig(steps=700, frames=3, batch=14),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 

@@ -14,11 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.core.records import Act, Actuation, Decision, Episode, Observation, Reason, Verdict, Weather
+from drivebyword.core.records import (
+    DECISIONS,
+    Act,
+    Actuation,
+    Decision,
+    Episode,
+    Observation,
+    Reason,
+    Verdict,
+    Weather,
+)
 from drivebyword.loop.driver import Driver
 
 if TYPE_CHECKING:
     from drivebyword.world.env import DrivingEnv
+    from drivebyword.world.expert import ExpertDecision
 
 
 class ExpertPolicy:
@@ -70,6 +81,46 @@ class Disturbance:
         return Actuation(*(float(v) for v in pushed)), True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescueConfig:
+    """When the expert takes the wheel in a rollout, so that it goes on teaching instead of ending."""
+
+    steering_gap: float = 0.35
+    """Disagreement about steering that no longer is a matter of taste."""
+    braking: float = 0.55
+    """The expert brakes at least this hard while the driver does not brake."""
+    lane_offset: float = 1.3
+    """Metres from the lane's centre while not changing lanes."""
+    standing_s: float = 8.0
+    """Stood still this long while the expert would go."""
+    for_s: float = 2.4
+
+
+class Rescue:
+    """Says, step by step, whether the expert should drive."""
+
+    def __init__(self, config: RescueConfig, dt: float) -> None:
+        self.config, self.dt = config, dt
+        self.stuck_s, self.left = 0.0, 0.0
+
+    def needed(
+        self, actuation: Actuation, expert: ExpertDecision, observation: Observation, lane_offset: float
+    ) -> bool:
+        """Tell whether the expert drives this step."""
+        c, first = self.config, expert.act[0]
+        speed = float(observation.ego[0])
+        self.stuck_s = self.stuck_s + self.dt if speed < 0.3 and expert.speed > 1.5 else 0.0
+        changing = expert.reason is not None and DECISIONS[expert.reason.decision].startswith("change")
+        danger = (
+            abs(actuation.steering - float(first[0])) > c.steering_gap
+            or (float(first[2]) > c.braking and actuation.brake < 0.15 and speed > 1.0)
+            or (abs(lane_offset) > c.lane_offset and not changing)
+            or self.stuck_s > c.standing_s
+        )
+        self.left = c.for_s if danger else self.left - self.dt
+        return self.left > 0
+
+
 @dataclass(slots=True)
 class Recorder:
     """Collects rows of an episode; keeps what the sensors saw only when asked to."""
@@ -115,8 +166,7 @@ def run_episode(
     name: str,
     options: dict[str, Any] | None = None,
     disturbance: DisturbanceConfig | None = None,
-    takeover: Callable[[int, np.random.Generator], bool] | None = None,
-    rescue_after_s: float | None = None,
+    rescue: RescueConfig | None = None,
     label: bool = True,
     keep_sensors: bool = False,
     keep_snapshots: bool = False,
@@ -128,9 +178,7 @@ def run_episode(
 
     Args:
         name: the driver's name in the record.
-        takeover: called with the step; True lets the expert drive this step (DAgger's mixture).
-        rescue_after_s: let the expert drive 3 s when the driver has stood still for this long while the
-            expert would go: a stuck rollout teaches the same frame over and over.
+        rescue: when the expert takes over from a driver that is about to fail.
         label: ask the expert for its label at every state (costs time; judging does without).
         watch: called after each decision, before the car moves.
         transform: changes what the driver sees (a blinded sensor, another sentence), not the record.
@@ -142,20 +190,15 @@ def run_episode(
     rng = np.random.default_rng([seed, 7])
     pushes = Disturbance(disturbance, rng, env.dt) if disturbance else None
     recorder = Recorder(keep_sensors, keep_snapshots)
-    stuck_s, rescue_left, step, ended = 0.0, 0.0, 0, None
+    rescuer = Rescue(rescue, env.dt) if rescue else None
+    ended = None
     while ended is None:
         observation = env.observation()
         seen = transform(observation) if transform else observation
         expert = env.expert() if label else None
         actuation, decision, verdict = driver.drive(seen)
-        if expert is not None and rescue_after_s is not None:
-            standing = observation.ego[0] < 0.3 and expert.speed > 1.5
-            stuck_s = stuck_s + env.dt if standing else 0.0
-            if stuck_s > rescue_after_s:
-                rescue_left, stuck_s = 3.0, 0.0
-        rescue_left -= env.dt
-        if expert is not None and (rescue_left > 0 or (takeover is not None and takeover(step, rng))):
-            actuation = Actuation(*(float(v) for v in expert.act[0]))
+        if rescuer is not None and rescuer.needed(actuation, env.expert(), observation, info["lane_offset"]):
+            actuation = Actuation(*(float(v) for v in env.expert().act[0]))
         disturbed = False
         if pushes is not None:
             actuation, disturbed = pushes.apply(actuation, float(observation.ego[0]))
@@ -189,7 +232,6 @@ def run_episode(
         if keep_snapshots:
             recorder.add(snapshot=snapshot)
         ended = info["ended"]
-        step += 1
         if ended is None and seconds is not None and step * env.dt >= seconds:
             ended = "aborted"
     return _episode(env, recorder, seed, scenario, name, ended)

@@ -22,10 +22,7 @@ class Normalisation:
     """What one unit of each input is divided by; SI units."""
 
     speed: float = 10.0
-    yaw_rate: float = 0.3
-    acceleration: float = 3.0
     trip_distance: float = 50.0
-    standing_s: float = 10.0
     lidar_range: float = 80.0
     radar_range: float = 50.0
     radar_rate: float = 10.0
@@ -110,31 +107,32 @@ class RadarEncoder(nn.Module):
 
 
 class EgoEncoder(nn.Module):
-    """The car's own motion, and which sensors are alive, to one token."""
+    """The car's own motion, and which sensors are alive, to one token.
+
+    Only speed and the odometry since the sentence are used. Measured steering, yaw rate and acceleration
+    predict the next act so well on demonstrations that a policy shown them copies itself off the road
+    (docs/LOG.md, 2026-11-22); how long it has stood would teach it to go on standing.
+    """
 
     def __init__(self, scale: Normalisation, *, sensors: int, hidden: int, width: int) -> None:
         super().__init__()
         self.scale = scale
-        self.enter = nn.Linear(11 + sensors, hidden)
+        self.enter = nn.Linear(7 + sensors, hidden)
         self.out = nn.Linear(hidden, width)
 
     def forward(self, ego: Float[Tensor, "B 7"], present: Bool[Tensor, "B S"]) -> Float[Tensor, "B 1 D"]:
         """Return the ego token."""
-        speed, yaw_rate, steering, acceleration, distance, heading, standing = ego.float().unbind(-1)
+        speed, _, _, _, distance, heading, _ = ego.float().unbind(-1)
         s = self.scale
         x = torch.stack(
             [
                 speed / s.speed,
                 (speed < 0.3).float(),
-                yaw_rate / s.yaw_rate,
-                steering,
-                acceleration / s.acceleration,
                 torch.log1p(distance.clamp(min=0) / 5),
                 (distance / s.trip_distance).clamp(-1, 3),
                 heading.sin(),
                 heading.cos(),
                 (heading / torch.pi).clamp(-2, 2),
-                torch.log1p(standing.clamp(min=0) / s.standing_s * 5),
             ],
             dim=-1,
         )

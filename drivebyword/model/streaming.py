@@ -22,6 +22,7 @@ from drivebyword.core.records import INTENTS, Decision, Observation
 from drivebyword.model.layers import KeyValue
 from drivebyword.model.policy import Instruction, Policy
 from drivebyword.model.reader import Reader
+from drivebyword.tokens.action import REASON_TOKENS
 from drivebyword.tokens.stream import Batch
 
 SURE = 0.9
@@ -58,10 +59,18 @@ class StreamingPolicy:
         reader: Reads sentences.
         sensors: Names of the sensors to use; None uses all that are there.
         threads: CPU threads torch may use; None leaves its choice.
+        first_step_only: Check the draft up to the triple that is executed; the rest of the chunk is then only a
+            guess. Faster, and the car moves the same: for collecting.
     """
 
     def __init__(
-        self, policy: Policy, reader: Reader, *, sensors: tuple[str, ...] | None = None, threads: int | None = None
+        self,
+        policy: Policy,
+        reader: Reader,
+        *,
+        sensors: tuple[str, ...] | None = None,
+        threads: int | None = None,
+        first_step_only: bool = False,
     ) -> None:
         names = policy.config.rig.sensor_names()
         unknown = set(sensors or ()) - set(names)
@@ -73,19 +82,26 @@ class StreamingPolicy:
         self.reader = reader
         self.sensors = names if sensors is None else sensors
         self.trace: Trace | None = None
+        self._needed = REASON_TOKENS + 3 if first_step_only else policy.config.grammar.length
         stream = policy.config.stream
         self._frames: deque[Frame] = deque(maxlen=stream.stride * (stream.window - 1) or 1)
         self.reset()
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, threads: int | None = None, sensors: tuple[str, ...] | None = None
+        cls,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        sensors: tuple[str, ...] | None = None,
+        first_step_only: bool = False,
     ) -> StreamingPolicy:
         """Return the policy of a checkpoint with the reader it was trained with."""
         from drivebyword.model.checkpoint import from_pretrained
 
         policy = from_pretrained(folder)
-        return cls(policy, Reader(policy.config.reader), sensors=sensors, threads=threads)
+        reader = Reader(policy.config.reader)
+        return cls(policy, reader, sensors=sensors, threads=threads, first_step_only=first_step_only)
 
     def reset(self) -> None:
         """Forget the past: a new episode begins."""
@@ -149,7 +165,7 @@ class StreamingPolicy:
         passes = 1
         while True:
             tokens = grammar.greedy(logits)
-            wrong = np.flatnonzero(tokens[:-1] != draft[:-1])
+            wrong = np.flatnonzero(tokens[: self._needed - 1] != draft[: self._needed - 1])
             # What follows the first wrong token was predicted from it; the last token nobody reads.
             if len(wrong) == 0:
                 break

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from drivebyword.core.records import RigConfig
 from drivebyword.core.seeds import require_training_seed
 from drivebyword.loop.fleet import run_tasks, with_progress
-from drivebyword.loop.rollout import DisturbanceConfig
+from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +30,8 @@ class CollectConfig:
     """Scene seeds [first, last): training or validation seeds only."""
     checkpoint: Path | None = None
     """Who drives: a checkpoint folder, or None for the expert."""
-    expert_share: float = 0.0
-    """With a checkpoint: share of the time, in stretches of 3 s, that the expert drives."""
-    rescue_after_s: float = 8.0
-    """With a checkpoint: the expert frees a car that stood this long while it should go."""
+    rescue: RescueConfig | None = None
+    """With a checkpoint: when the expert takes over; None leaves the policy to its fate."""
     disturbance: DisturbanceConfig | None = DisturbanceConfig()
     processes: int = 2
     finalize: bool = True
@@ -101,7 +97,7 @@ def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple
     if config.checkpoint is not None:
         from drivebyword.model.streaming import StreamingPolicy
 
-        policy = StreamingPolicy.from_pretrained(config.checkpoint, threads=1)
+        policy = StreamingPolicy.from_pretrained(config.checkpoint, threads=1, first_step_only=True)
     driver = Driver(policy, None)
 
     def work(seed: int) -> tuple[int, str, bool]:
@@ -112,26 +108,10 @@ def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple
             scenario=config.scenario,
             name="expert" if config.checkpoint is None else "policy",
             disturbance=config.disturbance,
-            takeover=_Mixture(config.expert_share, env.dt) if config.expert_share > 0 else None,
-            rescue_after_s=config.rescue_after_s if config.checkpoint is not None else None,
+            rescue=config.rescue,
             keep_sensors=True,
         )
         writer.add(episode)
         return len(episode), episode.ended, score(episode)["success"] > 0.5
 
     return work
-
-
-class _Mixture:
-    """Lets the expert drive a share of the time, in stretches."""
-
-    stretch_s = 3.0
-
-    def __init__(self, share: float, dt: float) -> None:
-        self.share, self.every = share, max(1, round(self.stretch_s / dt))
-        self.expert = True
-
-    def __call__(self, step: int, rng: np.random.Generator) -> bool:
-        if step % self.every == 0:
-            self.expert = bool(rng.random() < self.share)
-        return self.expert

@@ -24,6 +24,7 @@ import torch
 from drivebyword.core.records import RigConfig
 from drivebyword.data.dataset import parts
 from drivebyword.data.files import write_json
+from drivebyword.loop.rollout import RescueConfig
 from drivebyword.model.checkpoint import save_pretrained
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
@@ -42,8 +43,8 @@ class RoundConfig:
     """Scenes the expert drives before the round's first step."""
     rollouts: int = 0
     """Scenes the policy drives during the round's steps; the expert relabels them for the next round."""
-    expert_share: float = 0.0
-    """Share of the rollouts' time that the expert drives."""
+    rescue: RescueConfig | None = None
+    """When the expert takes over in the rollouts."""
     steps: int = 500
     frames: int = 1
     """Frames in a training window."""
@@ -167,7 +168,7 @@ class _Run:
                 out=self.out / f"round-{number}" / "rollouts",
                 seeds=(base, base + plan.rollouts),
                 checkpoint=driver,
-                expert_share=plan.expert_share,
+                rescue=plan.rescue,
                 scenario=self.config.scenario,
                 processes=max(1, self.config.processes - 1),
                 finalize=False,

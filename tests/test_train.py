@@ -1,0 +1,76 @@
+"""Training: a killed run goes on bit-exactly, learns what it is shown, and refuses another run's folder."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from train_small import small
+
+from drivebyword.data.files import sha256_file
+from drivebyword.train.loop import learning_rate, train
+
+PROGRAM = [sys.executable, str(Path(__file__).with_name("train_small.py"))]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    subprocess.run([*PROGRAM, str(out)], check=True, timeout=500)
+    return out
+
+
+def newest_state(out: Path) -> Path:
+    return sorted((out / "states").glob("step-*"))[-1]
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_with_the_same_bytes_as_one_left_alone(whole_run: Path, tmp_path: Path):
+    out = tmp_path / "killed"
+    for wanted in (4, 14):
+        process = subprocess.Popen([*PROGRAM, str(out)], start_new_session=True)
+        deadline = time.monotonic() + 400
+        while time.monotonic() < deadline and process.poll() is None:
+            states = list((out / "states").glob("step-*")) if (out / "states").exists() else []
+            if any(int(state.name[5:]) >= wanted for state in states):
+                break
+            time.sleep(0.02)
+        assert process.poll() is None, "the run ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*PROGRAM, str(out)], check=True, timeout=500)
+    assert newest_state(out).name == newest_state(whole_run).name
+    for name in ("state.safetensors",):
+        assert sha256_file(newest_state(out) / name) == sha256_file(newest_state(whole_run) / name)
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.slow
+def test_a_finished_run_leaves_a_checkpoint_a_log_and_a_learning_curve(whole_run: Path):
+    assert (whole_run / "checkpoint" / "manifest.json").exists()
+    rows = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 20 and rows[-1]["decisions"] == 10 * 4 + 10 * 4 * 2
+    curve = [json.loads(line) for line in (whole_run / "curve.jsonl").read_text().splitlines()]
+    assert [point["scenes"] for point in curve] == [1]
+    assert list((whole_run / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+def test_a_folder_with_another_configuration_is_refused(whole_run: Path):
+    other = dataclasses.replace(small(), learning_rate=5e-4)
+    with pytest.raises(ValueError, match="another configuration"):
+        train(other, whole_run, show_progress=False)
+
+
+def test_the_learning_rate_warms_up_holds_and_falls():
+    config = small(100)
+    rates = [learning_rate(config, step) for step in range(config.steps)]
+    assert rates[0] < rates[1] < rates[2] == config.learning_rate
+    assert rates[100] == config.learning_rate
+    assert rates[-1] < 0.1 * config.learning_rate
