@@ -41,7 +41,9 @@ def env():
 
 @pytest.fixture(scope="module")
 def graph():
-    return RoadGraph(build_town(TownConfig(style="grid", size=3, size_y=3, signal_share=1.0, seed=5)))
+    return RoadGraph(
+        build_town(TownConfig(style="grid", size=3, size_y=3, signal_share=1.0, bend=0.0, jitter=0.0, seed=5))
+    )
 
 
 def drive(env, seed, options=None, steps=2000):
@@ -79,7 +81,7 @@ def test_a_scene_does_not_depend_on_the_scenes_before_it(env):
         found = hashlib.sha256()
         for _ in range(30):
             *_, info = env.step(env.expert().act[0])
-            found.update(info["snapshot"].agents.tobytes() + env.observation().ego.tobytes())
+            found.update(info["snapshot"]["agents"].tobytes() + env.observation().ego.tobytes())
         return found.hexdigest()
 
     alone = digest(SEED)
@@ -136,7 +138,7 @@ def test_a_sentence_typed_while_driving_starts_the_trip_meters(env):
         *_, info = env.step(env.expert().act[0])
         if info["ended"]:
             break
-    assert env.mission.instructions[info["instruction_index"]].outcome == "fulfilled"
+    assert {r.outcome for r in env.mission.instructions if r.sentence == "pull over please"} == {"fulfilled"}
 
 
 def test_nobody_at_the_wheel_ends_in_a_collision_or_off_the_road(env):
@@ -230,7 +232,7 @@ def referee(graph):
         (4.3, 0.0, 3.0, 6.0, True),  # with the front into who drives
         (-4.3, 0.0, 9.0, 6.0, False),  # struck from behind
         (4.3, 0.0, 3.0, 0.0, False),  # while standing
-        (0.0, 1.7, 6.0, 6.0, False),  # from the side, inside one's own lane
+        (-1.5, 1.7, 6.0, 6.0, False),  # from the side, inside one's own lane
     ],
 )
 def test_fault_is_told_from_how_they_met(referee, graph, forward, left, their_speed, our_speed, fault):

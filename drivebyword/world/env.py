@@ -328,7 +328,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         box = events.ego_box(s, self.car)
         self._info = {
             "events": int(happened),
-            "snapshot": self._snapshot,
+            "snapshot": {name: getattr(self._snapshot, name) for name in Snapshot.__slots__},
             "route_completion": self.mission.completion,
             "lane_offset": math.nan if match is None or inside else match.offset,
             "time_to_collision": events.time_to_collision(box, s.speed, self._snapshot.agents.astype(np.float64)),
