@@ -232,7 +232,7 @@ def run_episode(
         if keep_snapshots:
             recorder.add(snapshot=snapshot)
         ended = info["ended"]
-        if ended is None and seconds is not None and step * env.dt >= seconds:
+        if ended is None and seconds is not None and len(recorder.rows["time_s"]) * env.dt >= seconds:
             ended = "aborted"
     return _episode(env, recorder, seed, scenario, name, ended)
 
