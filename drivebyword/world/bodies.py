@@ -48,6 +48,8 @@ from drivebyword.world.solids import (
     Z1,
 )
 
+CALLED = "c45af0131e44"
+"""Content of the files this one compiles in; a test says what to write. numba's cache sees only this file change."""
 CAR_COLOURS = np.array(
     [
         (200, 204, 208), (236, 236, 234), (60, 64, 70), (128, 132, 138), (46, 78, 138), (176, 44, 40),
@@ -114,8 +116,8 @@ def _truck(floats, codes, n, place, length, width, height, colour, owner, flags)
     n = _put(
         floats, codes, n, place, (0.0, 0.0), (length, width * 0.9), (0.35, 0.95), dark, BOX, CAR_BODY, owner, flags, 0.3
     )
-    n = _put(floats, codes, n, place, ((length - cab) / 2, 0.0), (cab, width), (0.5, 0.92 * height), colour, BOX, BUS, owner,
-             8, 0.4)  # fmt: skip
+    n = _put(floats, codes, n, place, ((length - cab) / 2, 0.0), (cab, width), (0.5, 0.92 * height), colour, BOX, BUS,
+             owner, 8, 0.4)  # fmt: skip
     return _put(floats, codes, n, place, (-(cab + 0.25) / 2, 0.0), (length - cab - 0.25, width), (0.95, height),
                 (214.0, 212.0, 204.0), BOX, CARGO, owner, flags, 0.5)  # fmt: skip
 
@@ -136,8 +138,8 @@ def _person(floats, codes, n, place, height, foot, colour, legs, owner, stride, 
     lean = 0.12 if seated else 0.0
     n = _put(floats, codes, n, place, (lean, 0.0), (0.28, 0.5), (hip, neck), colour, TAPERED, FLAT, owner, 0, 0.35)
     floats[n - 1, HL2], floats[n - 1, HW2], floats[n - 1, OX] = 0.11, 0.18, lean
-    return _put(floats, codes, n, place, (lean * 2, 0.0), (0.25, 0.25), (neck - 0.02, height), skin, ELLIPSOID, FLAT, owner,
-                0, 0.3)  # fmt: skip
+    return _put(floats, codes, n, place, (lean * 2, 0.0), (0.25, 0.25), (neck - 0.02, height), skin, ELLIPSOID, FLAT,
+                owner, 0, 0.3)  # fmt: skip
 
 
 @nb.njit(cache=True, nogil=True)
@@ -147,8 +149,8 @@ def _bicycle(floats, codes, n, place, length, height, colour, legs, owner):  # t
     dark = (36.0, 36.0, 40.0)
     for ahead in (-0.3 * length, 0.3 * length):
         n = _put(floats, codes, n, place, (ahead, 0.0), (0.62, 0.07), (0.02, 0.66), dark, BOX, FLAT, owner, 0, 0.5)
-    n = _put(floats, codes, n, place, (0.0, 0.0), (0.55 * length, 0.06), (0.5, 0.85), (150.0, 40.0, 40.0), BOX, FLAT, owner,
-             0, 0.5)  # fmt: skip
+    n = _put(floats, codes, n, place, (0.0, 0.0), (0.55 * length, 0.06), (0.5, 0.85), (150.0, 40.0, 40.0), BOX, FLAT,
+             owner, 0, 0.5)  # fmt: skip
     return _person(floats, codes, n, place, max(height, 1.65), 0.45, colour, legs, owner, 0.0, True)
 
 
@@ -206,8 +208,8 @@ def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
         colour = (LAMP_COLOURS[lamp, 0] * gain, LAMP_COLOURS[lamp, 1] * gain, LAMP_COLOURS[lamp, 2] * gain)
         wide = LAMP_DIAMETER * (1.15 if lit else 0.9)
         z = head[2] + 0.62 * (1 - lamp)
-        n = _put(floats, codes, n, place, (0.225, 0.0), (wide, wide), (z - wide / 2, z + wide / 2), colour, ELLIPSOID, LAMP,
-                 -1, 1 if lit else 0, 0.3)  # fmt: skip
+        n = _put(floats, codes, n, place, (0.225, 0.0), (wide, wide), (z - wide / 2, z + wide / 2), colour, ELLIPSOID,
+                 LAMP, -1, 1 if lit else 0, 0.3)  # fmt: skip
     return n
 
 

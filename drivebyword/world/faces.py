@@ -34,6 +34,7 @@ from drivebyword.world.solids import (
     CROWN,
     CX,
     CY,
+    ELLIPSOID,
     FACADE,
     FLAGS,
     GLASS,
@@ -44,6 +45,7 @@ from drivebyword.world.solids import (
     HW2,
     LAMP,
     OX,
+    RAD,
     RED,
     ROOF,
     SEED,
@@ -55,6 +57,15 @@ from drivebyword.world.solids import (
     Z1,
 )
 
+CANDIDATES = 128
+"""Solids kept for one pixel column, nearest first."""
+AMBER, BRAKING, PLATE, HEADLAMP = (
+    (255.0, 160.0, 10.0),
+    (255.0, 26.0, 20.0),
+    (226.0, 226.0, 214.0),
+    (240.0, 240.0, 226.0),
+)
+BLACK, PANE, TYRE, RIM = (34.0, 35.0, 38.0), (44.0, 54.0, 62.0), (24.0, 24.0, 26.0), (132.0, 134.0, 138.0)
 SPANS = 160
 """Spans kept for one column."""
 # Span columns: sort key, slope of the lower and upper end, distance, colour, and what rows of a texture need.
@@ -107,155 +118,73 @@ def textured(spans, n, shader, u, prim):  # type: ignore[no-untyped-def]
 
 @compiled
 @no_type_check
-def marks(spans, n, f, flags, shader, face, u, t, key, z, light, gain):  # type: ignore[no-untyped-def]
-    """Add lamps, plates, wheels and windows of a vehicle's entered face, just in front of it."""
-    width, foot, top = f[HW], f[Z0], f[Z1]
-    inv = 1.0 / t
-    night = light[NIGHT]
-    if face == 1:
-        low = foot + 0.55 * (top - foot) if shader == CAR_BODY else foot + 0.10
-        edge = abs(u) / width
-        if shader == BUS:
-            low = 0.75
-        if edge > 0.84 and flags & (2 if u > 0 else 4):
-            n = emit(
-                spans, n, key, (low - 0.04 - z) * inv, (low + 0.24 - z) * inv, t, 255.0, 160.0, 10.0, light, gain, True
-            )
-        elif edge > 0.52:
-            on = flags & 1
-            if on:
-                n = emit(
-                    spans,
-                    n,
-                    key,
-                    (low - 0.05 - z) * inv,
-                    (low + 0.26 - z) * inv,
-                    t,
-                    255.0,
-                    26.0,
-                    20.0,
-                    light,
-                    gain,
-                    True,
-                )
-            else:
-                tail = 96.0 + 90.0 * night
-                n = emit(
-                    spans,
-                    n,
-                    key,
-                    (low - z) * inv,
-                    (low + 0.20 - z) * inv,
-                    t,
-                    tail,
-                    14.0,
-                    18.0,
-                    light,
-                    gain,
-                    night > 0.3,
-                )
-        elif edge < 0.30 and shader == CAR_BODY:
-            n = emit(
-                spans,
-                n,
-                key,
-                (foot + 0.22 - z) * inv,
-                (foot + 0.34 - z) * inv,
-                t,
-                226.0,
-                226.0,
-                214.0,
-                light,
-                gain,
-                False,
-            )
-        if shader != CARGO:
-            n = emit(spans, n, key, (foot - z) * inv, (foot + 0.14 - z) * inv, t, 34.0, 35.0, 38.0, light, gain, False)
-        if shader == BUS and edge < 0.86:
-            n = emit(spans, n, key, (1.6 - z) * inv, (2.5 - z) * inv, t, 44.0, 54.0, 62.0, light, gain, False)
-    elif face == 0:
-        edge = abs(u) / width
-        low = foot + 0.48 * (top - foot) if shader == CAR_BODY else 0.7
-        if edge > 0.84 and flags & (4 if u > 0 else 2) and not flags & 8:
-            n = emit(
-                spans, n, key, (low - 0.1 - z) * inv, (low + 0.1 - z) * inv, t, 255.0, 160.0, 10.0, light, gain, True
-            )
-        elif edge > 0.56:
-            n = emit(
-                spans, n, key, (low - z) * inv, (low + 0.17 - z) * inv, t, 240.0, 240.0, 226.0, light, gain, night > 0.3
-            )
-        elif shader == CAR_BODY:
-            n = emit(
-                spans, n, key, (foot + 0.18 - z) * inv, (foot + 0.34 - z) * inv, t, 40.0, 42.0, 46.0, light, gain, False
-            )
-        if shader == BUS:
-            n = emit(
-                spans, n, key, (top - 1.55 - z) * inv, (top - 0.5 - z) * inv, t, 44.0, 56.0, 66.0, light, gain, False
-            )
-        n = emit(spans, n, key, (foot - z) * inv, (foot + 0.12 - z) * inv, t, 34.0, 35.0, 38.0, light, gain, False)
-    else:
-        ahead = u if face == 3 else -u
-        reach = f[HL]
-        if shader == CARGO:
-            return n
-        wheel = 0.33 if shader == CAR_BODY else 0.48
-        for axle in (-1.0, 1.0):
-            gap = ahead - axle * (reach - 0.19 * 2.0 * reach if shader == CAR_BODY else reach - 1.2 * wheel - 0.45)
-            if abs(gap) < wheel:
-                rise = sqrt(wheel * wheel - gap * gap)
-                hub = wheel * 0.55
-                if abs(gap) < hub:
-                    half = sqrt(hub * hub - gap * gap)
-                    n = emit(
-                        spans,
-                        n,
-                        key - 1e-4,
-                        (wheel - half - z) * inv,
-                        (wheel + half - z) * inv,
-                        t,
-                        132.0,
-                        134.0,
-                        138.0,
-                        light,
-                        gain,
-                        False,
-                    )
-                n = emit(
-                    spans,
-                    n,
-                    key,
-                    (wheel - rise - z) * inv,
-                    (wheel + rise - z) * inv,
-                    t,
-                    24.0,
-                    24.0,
-                    26.0,
-                    light,
-                    gain,
-                    False,
-                )
-        if flags & (2 if face == 2 else 4) and ahead > reach - 0.5 and not flags & 8:
-            n = emit(
-                spans, n, key, (top - 0.35 - z) * inv, (top - 0.15 - z) * inv, t, 255.0, 160.0, 10.0, light, gain, True
-            )
-        n = emit(spans, n, key, (foot - z) * inv, (foot + 0.12 - z) * inv, t, 34.0, 35.0, 38.0, light, gain, False)
-        if shader == BUS:
-            cell = (ahead + 50.0) / 1.5
-            if abs(ahead) < reach - 0.35 and abs(cell - floor(cell) - 0.5) < 0.44:
-                n = emit(
-                    spans,
-                    n,
-                    key,
-                    (top * 0.50 - z) * inv,
-                    (top * 0.80 - z) * inv,
-                    t,
-                    46.0,
-                    56.0,
-                    64.0,
-                    light,
-                    gain,
-                    night > 0.5,
-                )
+def mark(spans, n, key, low, high, z, t, colour, light, gain, glow):  # type: ignore[no-untyped-def]
+    """Append a band between two heights on a face `t` metres away."""
+    return emit(spans, n, key, (low - z) / t, (high - z) / t, t, colour[0], colour[1], colour[2], light, gain, glow)
+
+
+@compiled
+@no_type_check
+def mark_rear(spans, n, f, flags, shader, u, t, key, z, light, gain):  # type: ignore[no-untyped-def]
+    """Add brake lamps, indicators, plate and rear window."""
+    foot, night, edge = f[Z0], light[NIGHT], abs(u) / f[HW]
+    low = foot + 0.55 * (f[Z1] - foot) if shader == CAR_BODY else foot + 0.10
+    if shader == BUS:
+        low = 0.75
+    if edge > 0.84 and flags & (2 if u > 0 else 4):
+        n = mark(spans, n, key, low - 0.04, low + 0.24, z, t, AMBER, light, gain, True)
+    elif edge > 0.52 and flags & 1:
+        n = mark(spans, n, key, low - 0.05, low + 0.26, z, t, BRAKING, light, gain, True)
+    elif edge > 0.52:
+        tail = (96.0 + 90.0 * night, 14.0, 18.0)
+        n = mark(spans, n, key, low, low + 0.20, z, t, tail, light, gain, night > 0.3)
+    elif edge < 0.30 and shader == CAR_BODY:
+        n = mark(spans, n, key, foot + 0.22, foot + 0.34, z, t, PLATE, light, gain, False)
+    if shader != CARGO:
+        n = mark(spans, n, key, foot, foot + 0.14, z, t, BLACK, light, gain, False)
+    if shader == BUS and edge < 0.86:
+        n = mark(spans, n, key, 1.6, 2.5, z, t, PANE, light, gain, False)
+    return n
+
+
+@compiled
+@no_type_check
+def mark_front(spans, n, f, flags, shader, u, t, key, z, light, gain):  # type: ignore[no-untyped-def]
+    """Add headlamps, indicators, grille and windscreen. Flag 8 marks a truck's cab, whose body has the indicators."""
+    foot, top, night, edge = f[Z0], f[Z1], light[NIGHT], abs(u) / f[HW]
+    low = foot + 0.48 * (top - foot) if shader == CAR_BODY else 0.7
+    if edge > 0.84 and flags & (2 if u > 0 else 4) and not flags & 8:
+        n = mark(spans, n, key, low - 0.1, low + 0.1, z, t, AMBER, light, gain, True)
+    elif edge > 0.56:
+        n = mark(spans, n, key, low, low + 0.17, z, t, HEADLAMP, light, gain, night > 0.3)
+    elif shader == CAR_BODY:
+        n = mark(spans, n, key, foot + 0.18, foot + 0.34, z, t, BLACK, light, gain, False)
+    if shader == BUS:
+        n = mark(spans, n, key, top - 1.55, top - 0.5, z, t, PANE, light, gain, False)
+    return mark(spans, n, key, foot, foot + 0.12, z, t, BLACK, light, gain, False)
+
+
+@compiled
+@no_type_check
+def mark_side(spans, n, f, flags, shader, left, ahead, t, key, z, light, gain):  # type: ignore[no-untyped-def]
+    """Add wheels, windows of a bus, and the indicator of this side."""
+    reach, foot, top = f[HL], f[Z0], f[Z1]
+    wheel = 0.33 if shader == CAR_BODY else 0.48
+    for axle in (-1.0, 1.0):
+        gap = ahead - axle * (0.62 * reach if shader == CAR_BODY else reach - 1.2 * wheel - 0.45)
+        if abs(gap) < wheel:
+            hub, rise = wheel * 0.55, sqrt(wheel * wheel - gap * gap)
+            if abs(gap) < hub:
+                half = sqrt(hub * hub - gap * gap)
+                n = mark(spans, n, key - 1e-4, wheel - half, wheel + half, z, t, RIM, light, gain, False)
+            n = mark(spans, n, key, wheel - rise, wheel + rise, z, t, TYRE, light, gain, False)
+    if flags & (2 if left else 4) and ahead > reach - 0.5 and not flags & 8:
+        n = mark(spans, n, key, top - 0.35, top - 0.15, z, t, AMBER, light, gain, True)
+    n = mark(spans, n, key, foot, foot + 0.12, z, t, BLACK, light, gain, False)
+    if shader == BUS:
+        cell = (ahead + 50.0) / 1.5
+        if abs(ahead) < reach - 0.35 and abs(cell - floor(cell) - 0.5) < 0.44:
+            n = mark(spans, n, key, top * 0.50, top * 0.80, z, t, PANE, light, gain, light[NIGHT] > 0.5)
     return n
 
 
@@ -294,8 +223,9 @@ def cut_ellipsoid(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # typ
             return n
         lit = code[FLAGS] == 1
         return emit(spans, n, dist - 0.3, low, high, dist, f[RED], f[GREEN], f[BLUE], light, gain, lit)
+    before = n
     n = emit(spans, n, dist, low, high, dist, f[RED], f[GREEN], f[BLUE], light, gain, False)
-    if shader == CROWN and n > 0:
+    if shader == CROWN and n > before:
         n = textured(spans, n, CROWN, aside, prim)
     return n
 
@@ -318,39 +248,30 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
     beam = 0.0
     if light[HEAD] > 0.0:
         beam = headlight(light, cam[0] + t * dirx, cam[1] + t * diry)
-    gain = light[AMBIENT] * bright + beam
+    gain, flat = light[AMBIENT] * bright + beam, light[AMBIENT] * 1.04 + beam * 0.6
     inv = 1.0 / t
     glow = shader == STREET_LAMP and light[NIGHT] > 0.3
     if code[SHAPE] == BOX:
         if top < z:
-            n = emit(
-                spans,
-                n,
-                out,
-                (top - z) * inv,
-                (top - z) / out,
-                t,
-                r,
-                g,
-                b,
-                light,
-                light[AMBIENT] * 1.04 + beam * 0.6,
-                glow,
-            )
+            n = emit(spans, n, out, (top - z) * inv, (top - z) / out, t, r, g, b, light, flat, glow)
         elif foot > z:
             n = emit(spans, n, out, (foot - z) / out, (foot - z) * inv, t, r, g, b, light, gain * 0.5, glow)
-        if shader == CAR_BODY or shader == BUS or shader == CARGO:
-            u = oy + t * dy if face <= 1 else ox + t * dx
-            if face >= 2:
-                u = u if face == 3 else -u
-            n = marks(spans, n, f, code[FLAGS], shader, face, u, t, t - 2e-4, z, light, gain)
+        if shader in (CAR_BODY, BUS, CARGO):
+            key = t - 2e-4
+            if face == 0:
+                n = mark_front(spans, n, f, code[FLAGS], shader, oy + t * dy, t, key, z, light, gain)
+            elif face == 1:
+                n = mark_rear(spans, n, f, code[FLAGS], shader, oy + t * dy, t, key, z, light, gain)
+            elif shader != CARGO:
+                n = mark_side(spans, n, f, code[FLAGS], shader, face == 2, ox + t * dx, t, key, z, light, gain)
+        before = n
         n = emit(spans, n, t, (foot - z) * inv, (top - z) * inv, t, r, g, b, light, gain, glow)
-        if shader == FACADE and n > 0:
+        if shader == FACADE and n > before:
             u = oy + t * dy if face <= 1 else ox + t * dx
             n = textured(spans, n, FACADE, u + (f[HW] if face <= 1 else f[HL]), prim)
         return n
     # Tapered: cut at some heights and join the entries; the side then slopes.
-    before, at, side = t, foot, face
+    nearer, at, side = t, foot, face
     far = out
     for k in range(1, levels + 1):
         share = k / levels
@@ -360,7 +281,7 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
         if ends:
             # The ray leaves over an edge between two cuts: find where.
             reached, missed = (k - 1) / levels, share
-            t2, out2, face2 = before, far, side
+            t2, out2, face2 = nearer, far, side
             for _ in range(7 if fine else 3):
                 half = 0.5 * (reached + missed)
                 hl, hw = f[HL] + (f[HL2] - f[HL]) * half, f[HW] + (f[HW2] - f[HW]) * half
@@ -377,50 +298,69 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
         if shader == GLASS:
             pillar = False
             if side >= 2:
-                ahead = ox + before * dx
+                ahead = ox + nearer * dx
                 pillar = abs(ahead + 0.05 * f[HL]) < 0.05 * f[HL]
             if not pillar and share < 0.99:
                 sky = 0.5 + 0.5 * share
                 cr, cg, cb = 40.0 + 34.0 * sky, 48.0 + 42.0 * sky, 56.0 + 50.0 * sky
-            if side == 1 and code[FLAGS] & 1 and k == levels and abs(oy + before * dy) < 0.55 * f[HW]:
+            if side == 1 and code[FLAGS] & 1 and k == levels and abs(oy + nearer * dy) < 0.55 * f[HW]:
                 # The third brake lamp.
-                n = emit(
-                    spans,
-                    n,
-                    before - 1e-3,
-                    (height - 0.16 - z) / t2,
-                    (height - z) / t2,
-                    t2,
-                    255.0,
-                    26.0,
-                    20.0,
-                    light,
-                    power,
-                    True,
-                )
+                n = mark(spans, n, nearer - 1e-3, height - 0.16, height, z, t2, BRAKING, light, power, True)
         elif shader == CROWN:
             tuft = 0.72 + 0.5 * share + 0.16 * (k & 1)
             cr, cg, cb = r * tuft, g * tuft, b * tuft
         elif shader == ROOF:
             band = 0.95 + 0.05 * (k & 1)
             cr, cg, cb = r * band, g * band, b * band
-        n = emit(spans, n, before, (at - z) / before, (height - z) / t2, before, cr, cg, cb, light, power, False)
-        before, at, far, side = t2, height, out2, face2
+        n = emit(spans, n, nearer, (at - z) / nearer, (height - z) / t2, nearer, cr, cg, cb, light, power, False)
+        nearer, at, far, side = t2, height, out2, face2
         if ends:
             break
     if at < z:
-        n = emit(
-            spans,
-            n,
-            far,
-            (at - z) / before,
-            (at - z) / far,
-            before,
-            r,
-            g,
-            b,
-            light,
-            light[AMBIENT] * 1.04 + beam * 0.6,
-            False,
-        )
+        n = emit(spans, n, far, (at - z) / nearer, (at - z) / far, nearer, r, g, b, light, flat, False)
     return n
+
+
+@compiled
+@no_type_check
+def bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, floats, codes, table, counts):  # type: ignore[no-untyped-def]
+    """List, for every pixel column, the solids that may show in it, nearest first."""
+    cs, sn = cos(cam[3]), sin(cam[3])
+    for k in range(width):
+        counts[k] = 0
+    for j in range(count):
+        p = order[j]
+        f = floats[p]
+        px, py = f[CX] - cam[0], f[CY] - cam[1]
+        ahead, left = px * cs + py * sn, py * cs - px * sn
+        distance = hypot(ahead, left)
+        low, high = -half_fov, half_fov
+        if distance > f[RAD] + 0.05:
+            middle = atan2(left, ahead)
+            if codes[p, SHAPE] == ELLIPSOID:
+                spread = asin(min(f[HL] / distance, 1.0))
+                low, high = middle - spread, middle + spread
+            else:
+                yc, ys = f[COS] * cs + f[SIN] * sn, f[SIN] * cs - f[COS] * sn
+                low, high = 0.0, 0.0
+                for corner in range(4):
+                    a = f[HL] if corner < 2 else -f[HL]
+                    b = f[HW] if corner % 2 == 0 else -f[HW]
+                    qx, qy = ahead + a * yc - b * ys, left + a * ys + b * yc
+                    turn = atan2(ahead * qy - left * qx, ahead * qx + left * qy)
+                    low, high = min(low, turn), max(high, turn)
+                low, high = low + middle, high + middle
+            tiny = high - low < 0.25 * pixel_angle and f[Z1] - f[Z0] < 0.5 * distance * pixel_angle
+            if tiny and codes[p, SHADER] != LAMP:
+                continue
+        if high < -half_fov or low > half_fov:
+            continue
+        low, high = max(low, -half_fov), min(high, half_fov)
+        if cylindrical:
+            first, last = 0.5 * width - scale * high, 0.5 * width - scale * low
+        else:
+            first, last = 0.5 * width - scale * sin(high) / cos(high), 0.5 * width - scale * sin(low) / cos(low)
+        for col in range(max(int(first), 0), min(int(last), width - 1) + 1):
+            if counts[col] < CANDIDATES:
+                table[col, counts[col]] = p
+                counts[col] += 1

@@ -7,6 +7,7 @@ to put back.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -25,7 +26,7 @@ from drivebyword.world.markings import Material, Shape, paint, surfaces
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.scenery import Scenery
 
-GROUND_VERSION = 2
+GROUND_VERSION = 3
 """Part of the cache key: raise it when the same town would be painted otherwise."""
 MARGIN = 45.0
 PIXEL = 0.125
@@ -42,7 +43,7 @@ _LOOK = {
     Material.KERB: (202, 199, 192, 105, 0.03),
     Material.WHITE: (238, 238, 234, 225, 0.02),
     Material.YELLOW: (240, 190, 40, 205, 0.02),
-    Material.RED: (190, 52, 46, 150, 0.02),
+    Material.RED: (156, 50, 46, 150, 0.02),
     Material.PAVING: (150, 142, 130, 75, 0.06),
     Material.ZEBRA_GAP: (84, 85, 89, 28, 0.05),
     Material.EARTH: (52, 52, 56, 35, 0.04),
@@ -98,6 +99,20 @@ class Ground:
         levels, mips = _pyramid(base)
         return Ground(x_min=x0, y_min=y0, pixel=pixel, base=base, mips=mips, levels=levels)
 
+    def picture(
+        self, pose: Float[np.ndarray, " 3"], size: int, across: float, ego_row: float
+    ) -> UInt8[np.ndarray, "size size 3"]:
+        """Draw a square of `across` metres, heading up, with `pose` at the middle column and row `ego_row`."""
+        level = min(max(round(float(np.log2(across / size / self.pixel))), 1), len(self.levels) - 1)
+        pixel = self.pixel * 2**level
+        start, rows, cols = (int(v) for v in self.levels[level])
+        out = np.empty((size, size, 3), np.uint8)
+        at = ((float(pose[0]) - self.x_min) / pixel - 0.5, (float(pose[1]) - self.y_min) / pixel - 0.5)
+        step = across / size / pixel
+        turn = (float(np.cos(pose[2])) * step, float(np.sin(pose[2])) * step)
+        _turned(self.mips[start : start + rows * cols].reshape(rows, cols), at, turn, ego_row, out)
+        return out
+
     def material(self, points: Float[np.ndarray, "P 2"]) -> Int[np.ndarray, " P"]:
         """Return the Material under map-frame points; GRASS outside."""
         cols = ((points[:, 0] - self.x_min) / self.pixel).astype(int)
@@ -135,7 +150,8 @@ def _keep(file: Path, base: np.ndarray) -> None:
             os.fsync(handle.fileno())
         scratch.replace(file)
     except OSError:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
 
 
 def _rasterise(
@@ -223,8 +239,29 @@ def _halve(fine, width, out, rows, cols):  # type: ignore[no-untyped-def]
             out[i * cols + j] = _mean(fine[k], fine[k + 1], fine[k + width], fine[k + width + 1])
 
 
+@nb.njit(cache=True, nogil=True)
+@no_type_check
+def _turned(words, at, turn, ego_row, out):  # type: ignore[no-untyped-def]
+    """Sample a level bilinearly on a turned square grid; the border's colour goes on for ever."""
+    rows, cols = words.shape
+    for i in range(out.shape[0]):
+        ahead = ego_row - (i + 0.5)
+        for j in range(out.shape[1]):
+            left = 0.5 * out.shape[1] - (j + 0.5)
+            x = min(max(at[0] + ahead * turn[0] - left * turn[1], 0.0), cols - 1.001)
+            y = min(max(at[1] + ahead * turn[1] + left * turn[0], 0.0), rows - 1.001)
+            k, m = int(x), int(y)
+            u, v = x - k, y - m
+            a, b, c, d = words[m, k], words[m, k + 1], words[m + 1, k], words[m + 1, k + 1]
+            for s in range(3):
+                low = (1 - u) * ((a >> (8 * s)) & 255) + u * ((b >> (8 * s)) & 255)
+                high = (1 - u) * ((c >> (8 * s)) & 255) + u * ((d >> (8 * s)) & 255)
+                out[i, j, s] = np.uint8((1 - v) * low + v * high + 0.5)
+
+
 def _pyramid(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    table, sizes = [(0, *base.shape)], []
+    table: list[tuple[int, int, int]] = [(0, base.shape[0], base.shape[1])]
+    sizes: list[int] = []
     rows, cols = base.shape
     while min(rows, cols) >= 16:
         rows, cols = rows // 2, cols // 2

@@ -8,7 +8,7 @@ so edges are anti-aliased without more rays. `SUB` columns are cast for every pi
 
 from __future__ import annotations
 
-from math import asin, atan2, cos, floor, hypot, sin, sqrt
+from math import cos, floor, hypot, sin, sqrt
 from typing import no_type_check
 
 import numpy as np
@@ -27,6 +27,7 @@ from drivebyword.world.faces import (
     SR,
     TEX,
     U,
+    bins,
     cut_box,
     cut_ellipsoid,
     slab,
@@ -55,7 +56,6 @@ from drivebyword.world.solids import (
     GREEN,
     HL,
     HW,
-    LAMP,
     RAD,
     RED,
     SEED,
@@ -67,9 +67,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CANDIDATES = 128
-"""Solids kept for one pixel column, nearest first."""
-CALLED = ""
+CALLED = "ef9b2e83e26d"
 """Content of the files whose compiled functions are called here; a test says what to write."""
 
 
@@ -194,51 +192,6 @@ def _shadow(f, dirx, diry, cam, g, cy, shade):  # type: ignore[no-untyped-def]
 
 @compiled
 @no_type_check
-def _bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, floats, codes, table, counts):  # type: ignore[no-untyped-def]
-    """List, for every pixel column, the solids that may show in it, nearest first."""
-    cs, sn = cos(cam[3]), sin(cam[3])
-    for k in range(width):
-        counts[k] = 0
-    for j in range(count):
-        p = order[j]
-        f = floats[p]
-        px, py = f[CX] - cam[0], f[CY] - cam[1]
-        ahead, left = px * cs + py * sn, py * cs - px * sn
-        distance = hypot(ahead, left)
-        low, high = -half_fov, half_fov
-        if distance > f[RAD] + 0.05:
-            middle = atan2(left, ahead)
-            if codes[p, SHAPE] == ELLIPSOID:
-                spread = asin(min(f[HL] / distance, 1.0))
-                low, high = middle - spread, middle + spread
-            else:
-                yc, ys = f[COS] * cs + f[SIN] * sn, f[SIN] * cs - f[COS] * sn
-                low, high = 0.0, 0.0
-                for corner in range(4):
-                    a = f[HL] if corner < 2 else -f[HL]
-                    b = f[HW] if corner % 2 == 0 else -f[HW]
-                    qx, qy = ahead + a * yc - b * ys, left + a * ys + b * yc
-                    turn = atan2(ahead * qy - left * qx, ahead * qx + left * qy)
-                    low, high = min(low, turn), max(high, turn)
-                low, high = low + middle, high + middle
-            if high - low < 0.25 * pixel_angle and f[Z1] - f[Z0] < 0.5 * distance * pixel_angle:
-                if codes[p, SHADER] != LAMP:
-                    continue
-        if high < -half_fov or low > half_fov:
-            continue
-        low, high = max(low, -half_fov), min(high, half_fov)
-        if cylindrical:
-            first, last = 0.5 * width - scale * high, 0.5 * width - scale * low
-        else:
-            first, last = 0.5 * width - scale * sin(high) / cos(high), 0.5 * width - scale * sin(low) / cos(low)
-        for col in range(max(int(first), 0), min(int(last), width - 1) + 1):
-            if counts[col] < CANDIDATES:
-                table[col, counts[col]] = p
-                counts[col] += 1
-
-
-@compiled
-@no_type_check
 def render(
     out,
     cam,
@@ -299,7 +252,7 @@ def render(
     """
     height, width = out.shape[0], out.shape[1]
     subs = rays.shape[0] // width
-    _bins(cam, half_fov, scale, cylindrical, width, half_fov * 2.0 / width, order, count, floats, codes, table, counts)
+    bins(cam, half_fov, scale, cylindrical, width, half_fov * 2.0 / width, order, count, floats, codes, table, counts)
     spans = np.empty((SPANS, 12), np.float64)
     sorted_spans = np.empty(SPANS, np.int64)
     rem, shade = np.empty(height, np.float64), np.empty(height, np.float64)
@@ -351,8 +304,8 @@ def render(
             left = float(height)
             for k in range(n):
                 s = sorted_spans[k]
-                left -= _fill(spans, s, rem, acc, floats[int(spans[s, PRIM])] if spans[s, TEX] >= 0.0 else floats[0], g, cy,
-                              cam[2], light[NIGHT], step)  # fmt: skip
+                f = floats[int(spans[s, PRIM])] if spans[s, TEX] >= 0.0 else floats[0]
+                left -= _fill(spans, s, rem, acc, f, g, cy, cam[2], light[NIGHT], step)
                 if left <= 1e-3:
                     break
             if left <= 1e-3:

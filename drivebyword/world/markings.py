@@ -67,6 +67,12 @@ def _cut(line: np.ndarray, start: float, end: float) -> np.ndarray:
     return np.vstack([ends[:1], inner, ends[1:]])
 
 
+def _prolonged(line: np.ndarray, by: float) -> np.ndarray:
+    first, last = line[0] - line[1], line[-1] - line[-2]
+    first, last = (d / max(float(np.hypot(*d)), 1e-6) * by for d in (first, last))
+    return np.vstack([line[:1] + first, line, line[-1:] + last])
+
+
 def _dashes(line: np.ndarray, dash: float, gap: float) -> Iterator[np.ndarray]:
     length = float(arc_lengths(line)[-1])
     count = max(1, round((length - gap) / (dash + gap)))
@@ -109,12 +115,13 @@ def _opposed(edges: dict[str, list[Lane]]) -> dict[str, str]:
 def surfaces(road_map: RoadMap) -> Iterator[Shape]:
     """Yield sidewalks, kerbs and asphalt, in painting order."""
     lanes = list(road_map.lanes.values())
-    for lane in lanes:
-        if lane.kind == "sidewalk":
-            yield Material.SIDEWALK, ribbon(lane.line, lane.width / 2, -lane.width / 2)
     for junction in road_map.junctions:
         if len(junction.outline) > 2:
             yield Material.ASPHALT, junction.outline
+    for lane in lanes:
+        if lane.kind == "sidewalk":
+            # Longer than the lane: sidewalks end some metres before the corner areas they lead to.
+            yield Material.SIDEWALK, ribbon(_prolonged(lane.line, 5.0), lane.width / 2, -lane.width / 2)
     for lane in lanes:
         if lane.kind == "walkarea" and len(lane.line) > 2:
             yield Material.SIDEWALK, lane.line

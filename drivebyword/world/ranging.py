@@ -38,15 +38,27 @@ from drivebyword.world.solids import (
     Z1,
 )
 
+CALLED = "0f3549e9528b"
+"""Content of the files this one compiles in; a test says what to write. numba's cache sees only this file change."""
+PARTS = 3
+"""Rays cast across one column's azimuth step; it answers with the nearest, so that slim things are not missed."""
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_jit
 @no_type_check
-def _cut(f, shape, x, y, dirx, diry):  # type: ignore[no-untyped-def]
-    """Cut a ray in the plane with a solid's outline: entry, exit and face (0 front .. 3 right); entry < 0 is a miss."""
+def _cut(f, shape, x, y, dirx, diry, beam):  # type: ignore[no-untyped-def]
+    """Cut a ray in the plane with a solid's outline: entry, exit and face (0 front .. 3 right); entry < 0 is a miss.
+
+    `beam` is half the angle to the next ray: slim things between two rays still answer, as a beam has a width.
+    """
     px, py = x - f[CX], y - f[CY]
     cs, sn = f[COS], f[SIN]
+    if beam > 0.0 and f[HL] < 0.4 and f[HW] < 0.4:
+        along, aside = -(px * dirx + py * diry), abs(py * dirx - px * diry)
+        if along < 0.3 or aside > max(f[HL], f[HW]) + along * beam:
+            return -1.0, -1.0, 0
+        return along - min(f[HL], f[HW]), along + min(f[HL], f[HW]), 0
     if shape == ELLIPSOID:
         along, aside = -(px * dirx + py * diry), -(py * dirx - px * diry)
         if abs(aside) >= f[HL]:
@@ -138,28 +150,29 @@ def lidar(
         first, last = _columns(f, x, y, yaw, -pi, pi, columns, 2 * pi)
         for at in range(first, last + 1):
             col = at % columns
-            azimuth = yaw + pi - (col + 0.5) * step
-            dirx, diry = cos(azimuth), sin(azimuth)
-            enter, leave, face = _cut(f, shape, x, y, dirx, diry)
-            if enter < 0.05 or enter > range_max:
-                continue
-            foot, top = f[Z0], f[Z1]
-            for beam in range(beams):
-                if enter >= near[col, beam]:
+            for part in range(PARTS):
+                azimuth = yaw + pi - (col + (part + 0.5) / PARTS) * step
+                dirx, diry = cos(azimuth), sin(azimuth)
+                enter, leave, face = _cut(f, shape, x, y, dirx, diry, 0.5 * step / PARTS)
+                if enter < 0.05 or enter > range_max:
                     continue
-                high = z + slopes[beam] * enter
-                flat = -1.0
-                if foot <= high <= top:
-                    flat = enter
-                elif high > top and slopes[beam] < 0.0 and z + slopes[beam] * leave <= top:
-                    flat = (top - z) / slopes[beam]
-                elif high < foot and slopes[beam] > 0.0 and z + slopes[beam] * leave >= foot:
-                    flat = (foot - z) / slopes[beam]
-                if 0.0 < flat < near[col, beam]:
-                    near[col, beam] = flat
-                    hx, hy = x + enter * dirx - f[CX], y + enter * diry - f[CY]
-                    u = hy * f[COS] - hx * f[SIN]
-                    shine[col, beam] = _blend(f, codes[p], face, u, high, f[REFL])
+                foot, top = f[Z0] - z, f[Z1] - z
+                lowest = foot / (enter if foot < 0.0 else leave)
+                highest = top / (leave if top < 0.0 else enter)
+                for beam in range(beams):
+                    slope = slopes[beam]
+                    if slope < lowest or slope > highest or enter >= near[col, beam]:
+                        continue
+                    flat, high = enter, slope * enter
+                    if high > top:
+                        flat = top / slope
+                    elif high < foot:
+                        flat = foot / slope
+                    if flat < near[col, beam]:
+                        near[col, beam] = flat
+                        hx, hy = x + enter * dirx - f[CX], y + enter * diry - f[CY]
+                        u = hy * f[COS] - hx * f[SIN]
+                        shine[col, beam] = _blend(f, codes[p], face, u, z + high, f[REFL])
     for col in range(columns):
         azimuth = yaw + pi - (col + 0.5) * step
         dirx, diry = cos(azimuth), sin(azimuth)
@@ -178,7 +191,7 @@ def lidar(
             index = (col * beams + beam) * 4
             # Fog eats light both ways; far and dark returns get lost first.
             heard = exp(-2.0 * reach * inv_visibility) * (0.35 + 0.65 * bright)
-            lost = 0.002 + 0.10 * (reach / range_max) ** 2 + 0.9 * max(0.0, 1.0 - heard * 12.0)
+            lost = 0.002 + 0.10 * (reach / range_max) ** 2 + 0.9 * max(0.0, 1.0 - heard * 4.0)
             if reach >= range_max or uniform(key, index) < lost:
                 out[beam, col, 0] = 0.0
                 out[beam, col, 1] = 0.0
@@ -256,19 +269,22 @@ def radar(
             continue
         first, last = _columns(f, x, y, yaw, -half, half, columns, fov)
         for col in range(max(first, 0), min(last, columns - 1) + 1):
-            azimuth = yaw + half - (col + 0.5) * per
-            dirx, diry = cos(azimuth), sin(azimuth)
-            enter, _, face = _cut(f, shape, x, y, dirx, diry)
-            if enter < 0.05 or enter > range_max:
-                continue
-            axis = 0.0 if face <= 1 else 1.0
-            square = abs(dirx * (f[COS] * (1 - axis) - f[SIN] * axis) + diry * (f[SIN] * (1 - axis) + f[COS] * axis))
-            for row in range(rows):
-                high = z + slopes[row] * enter
-                if f[Z0] <= high <= f[Z1] and enter < near[col, row]:
-                    near[col, row] = enter
-                    mirrored = codes[p, OWNER] < 0 and f[HL] > 0.5 and square < 0.985
-                    what[col, row] = -2 if mirrored else p
+            for part in range(PARTS):
+                azimuth = yaw + half - (col + (part + 0.5) / PARTS) * per
+                dirx, diry = cos(azimuth), sin(azimuth)
+                enter, _, face = _cut(f, shape, x, y, dirx, diry, 0.5 * per / PARTS)
+                if enter < 0.05 or enter > range_max:
+                    continue
+                axis = 0.0 if face <= 1 else 1.0
+                square = abs(
+                    dirx * (f[COS] * (1 - axis) - f[SIN] * axis) + diry * (f[SIN] * (1 - axis) + f[COS] * axis)
+                )
+                for row in range(rows):
+                    high = z + slopes[row] * enter
+                    if f[Z0] <= high <= f[Z1] and enter < near[col, row]:
+                        near[col, row] = enter
+                        mirrored = codes[p, OWNER] < 0 and f[HL] > 0.5 and square < 0.985
+                        what[col, row] = -2 if mirrored else p
     found = np.empty((columns * rows + 4, 4))
     n = 0
     seen = np.full(max(agents.shape[0], 1) + floats.shape[0], -1)
@@ -350,10 +366,10 @@ def line_of_sight(out, x, y, z, reach, agents, order, count, floats, codes):  # 
     for j in range(count):
         p = order[j]
         f = floats[p]
-        if codes[p, SHAPE] != SHADOW and f[Z1] > 0.9 and f[HL] + f[HW] > 0.5:
-            if hypot(f[CX] - x, f[CY] - y) - f[RAD] < reach:
-                blockers[n] = p
-                n += 1
+        solid = codes[p, SHAPE] != SHADOW and f[Z1] > 0.9 and f[HL] + f[HW] > 0.5
+        if solid and hypot(f[CX] - x, f[CY] - y) - f[RAD] < reach:
+            blockers[n] = p
+            n += 1
     for k in range(agents.shape[0]):
         out[k] = False
         dx, dy = agents[k, 0] - x, agents[k, 1] - y
@@ -377,7 +393,7 @@ def line_of_sight(out, x, y, z, reach, agents, order, count, floats, codes):  # 
                 along = px * dirx + py * diry
                 if along < -f[RAD] or along - f[RAD] > far or abs(py * dirx - px * diry) > f[RAD]:
                     continue
-                enter, _, _ = _cut(f, codes[p, SHAPE], x, y, dirx, diry)
+                enter, _, _ = _cut(f, codes[p, SHAPE], x, y, dirx, diry, 0.0)
                 if 0.0 < enter < far - 0.5:
                     high = z + (0.6 * agents[k, 5] - z) * enter / far
                     if f[Z0] <= high <= f[Z1]:

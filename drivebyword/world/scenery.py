@@ -312,7 +312,7 @@ def _signal_posts(site: _Site, road_map: RoadMap) -> None:
                 break
         behind = -np.array([np.cos(yaw), np.sin(yaw)]) * 0.35
         middle, span = (first + post) / 2 + behind, float(np.hypot(*(post - first)))
-        site.add(solid(*middle.tolist(), yaw + np.pi / 2, (span, 0.14), (z + 0.2, z + 0.34), grey))
+        site.add(solid(float(middle[0]), float(middle[1]), yaw + np.pi / 2, (span, 0.14), (z + 0.2, z + 0.34), grey))
         post = post + behind
-        site.add(solid(*post.tolist(), yaw, (0.2, 0.2), (0.0, z + 0.4), grey))
+        site.add(solid(float(post[0]), float(post[1]), yaw, (0.2, 0.2), (0.0, z + 0.4), grey))
         site.solids.append((float(post[0]), float(post[1]), yaw, 0.25, 0.25))

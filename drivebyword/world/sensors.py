@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float32, UInt8
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import CameraConfig, RigConfig, Snapshot, Weather
 from drivebyword.world.bodies import gather
+from drivebyword.world.faces import CANDIDATES
 from drivebyword.world.ground import PALETTE, Ground
-from drivebyword.world.kernel import CANDIDATES, render
+from drivebyword.world.kernel import render
 from drivebyword.world.light import FOG_R, HOR_R, INV_VIS, ZEN_R, light_of
 from drivebyword.world.noise import frame_key
 from drivebyword.world.ranging import lidar, line_of_sight, radar
@@ -142,8 +143,8 @@ class Solids:
         sky = (horizon + (zenith - horizon) * lens.row_sky[:, None]) * clear
         sky += light[FOG_R : FOG_R + 3] * (1.0 - clear)
         render(
-            out, pose, lens.half_fov, lens.scale, lens.cylindrical, lens.rays, lens.horizon, lens.row_level, lens.row_taps,
-            fog, sky, self.order, self.count, self.floats, self.codes, *self.ground_args, light, key,
+            out, pose, lens.half_fov, lens.scale, lens.cylindrical, lens.rays, lens.horizon, lens.row_level,
+            lens.row_taps, fog, sky, self.order, self.count, self.floats, self.codes, *self.ground_args, light, key,
             np.array(noise), fine, lens.table, lens.counts,
         )  # fmt: skip
         return out

@@ -19,6 +19,8 @@ SOLID_CODES = 4
 BOX, ELLIPSOID, TAPERED, SHADOW = 0, 1, 2, 3
 (FLAT, CAR_BODY, GLASS, FACADE, LAMP, CROWN, CARGO, BUS, ROOF, STREET_LAMP) = range(10)
 
+Colour = tuple[float | int, float | int, float | int]
+
 SUN = (-0.53, -0.45, 0.72)
 """Unit vector towards the sun, map frame: afternoon, so that north-east faces lie in shade."""
 
@@ -29,7 +31,7 @@ def solid(
     yaw: float,
     size: tuple[float, float],
     heights: tuple[float, float],
-    colour: tuple[float, float, float],
+    colour: Colour,
     *,
     shape: int = BOX,
     shader: int = FLAT,
@@ -54,5 +56,5 @@ def solid(
     """
     length, width = size
     row = [x, y, np.cos(yaw), np.sin(yaw), length / 2, width / 2, *heights, *colour]
-    row += [top[0] / 2, top[1] / 2, top[2], seed, reflectivity, float(np.hypot(length, width)) / 2, 0.0]
-    return row, [shape, shader, -1, 0]
+    row += [top[0] / 2, top[1] / 2, top[2], seed, reflectivity, np.hypot(length, width) / 2, 0.0]
+    return [float(v) for v in row], [shape, shader, -1, 0]

@@ -12,7 +12,7 @@ from drivebyword.core.geometry import box_corners, to_ego
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import AgentKind, CameraConfig, Snapshot, Weather
 from drivebyword.world.bodies import CAR_COLOURS, CLOTHES, EGO_COLOUR, EGO_KEY
-from drivebyword.world.ground import PALETTE, Ground
+from drivebyword.world.ground import Ground
 from drivebyword.world.light import light_of
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.scenery import Scenery
@@ -89,7 +89,7 @@ class WorldView:
         """
         scale = 2 * size / across
         pose = np.asarray(snapshot.ego[:3], float)
-        canvas = self._ground_picture(pose, 2 * size, across)
+        canvas = Image.fromarray(self.ground.picture(pose, 2 * size, across, 1.3 * size))
         draw = ImageDraw.Draw(canvas, "RGBA")
 
         def pixels(points: np.ndarray) -> list[tuple[float, float]]:
@@ -110,32 +110,6 @@ class WorldView:
                     (u - r, v - r, u + r, v + r), fill=SIGNAL_COLOURS[int(state)], outline=(20, 20, 22), width=3
                 )
         return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))
-
-    def _ground_picture(self, pose: np.ndarray, size: int, across: float) -> Image.Image:
-        """Cut a turned square out of the ground."""
-        g = self.ground
-        level = 1 if across / size < 2 * g.pixel else 2
-        start, rows, cols = (int(v) for v in g.levels[level])
-        words = g.mips[start : start + rows * cols].reshape(rows, cols)
-        pixel = g.pixel * 2**level
-        reach = int(across * 1.1 / pixel) + 2
-        col, row = int((pose[0] - g.x_min) / pixel), int((pose[1] - g.y_min) / pixel)
-        left, low = max(col - reach, 0), max(row - reach, 0)
-        patch = words[low : row + reach, left : col + reach]
-        rgb = np.stack([patch & 255, patch >> 8 & 255, patch >> 16 & 255], -1).astype(np.uint8)
-        # From picture (u right, v down) to patch: heading up, the ego 65% down.
-        step = across / size / pixel
-        cos, sin = np.cos(pose[2]) * step, np.sin(pose[2]) * step
-        x0, y0 = (pose[0] - g.x_min) / pixel - left, (pose[1] - g.y_min) / pixel - low
-        u0, v0 = size / 2, 0.65 * size
-        turn = (sin, -cos, x0 - sin * u0 + cos * v0, -cos, -sin, y0 + cos * u0 + sin * v0)
-        grass = int(PALETTE[0x10])
-        fill = (grass & 255, grass >> 8 & 255, grass >> 16 & 255)
-        if rgb.size == 0:
-            return Image.new("RGB", (size, size), fill)
-        return Image.fromarray(rgb).transform(
-            (size, size), Image.Transform.AFFINE, turn, Image.Resampling.BILINEAR, fillcolor=fill
-        )
 
     def _draw_buildings(self, draw: ImageDraw.ImageDraw, pixels, pose: np.ndarray, across: float) -> None:  # type: ignore[no-untyped-def]
         s = self.scenery
