@@ -137,9 +137,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         happened = self._referee.judge(
             before, self._state, match, self._match, self._snapshot.agents, self._snapshot.agent_kind, red
         )
-        happened |= self._advance_mission(planned)
         self._odometer.advance(before, self._state)
-        self._end(happened, planned)
+        moment = self._moment(planned)
+        happened |= self._advance_mission(moment)
+        self._end(happened, moment)
         self._refresh(self._happened)
         terminated = self._ended in ("arrived", "collision", "offroad")
         return self._observed_dict(), 0.0, terminated, self._ended == "timeout", self._info
@@ -277,9 +278,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             agents=self._snapshot.agents,
         )
 
-    def _advance_mission(self, planned: float) -> Event:
+    def _advance_mission(self, moment: Moment) -> Event:
         index = self.mission.index
-        changed, wrong = self.mission.update(self._moment(planned))
+        changed, wrong = self.mission.update(moment)
         if self.mission.index != index:
             self._odometer.new_trip()
         if changed or self.mission.speed_factor != self._speed_factor:
@@ -304,9 +305,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         taken = [k for k in links if len(route) > 1 and lanes[k.to_lane].edge == route[1]] or links
         return all(events.is_red(int(self.traffic.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
 
-    def _end(self, happened: Event, planned: float) -> None:
+    def _end(self, happened: Event, moment: Moment) -> None:
         asked = self.mission.hold or self.mission.pull_over
-        idle = not asked and self._state.speed < 0.3 and may_go(self._moment(planned))
+        idle = not asked and self._state.speed < 0.3 and may_go(moment)
         self._idle_s = self._idle_s + self.dt if idle else 0.0
         collided = happened & (Event.COLLISION_PERSON | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC)
         if collided:
@@ -339,9 +340,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
     def _look(self) -> None:
         frame: SensorFrame | None = None
         if self._place.sensors is not None:
-            # One generator a step, so that a second look at the same step sees the same noise.
-            rng = np.random.default_rng([self.scene.seed, 19, self._step])
-            frame = self._place.sensors.observe(self._snapshot, self.weather, rng)
+            # A number a step, so that a second look at the same step sees the same noise.
+            frame = self._place.sensors.observe(self._snapshot, self.weather, self.scene.seed * 100_003 + self._step)
         self._observation = Observation(
             time_s=self._step * self.dt,
             cameras=frame.cameras if frame else {},

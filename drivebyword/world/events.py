@@ -43,6 +43,21 @@ def _apart(ax, ay, ayaw, al, aw, bx, by, byaw, bl, bw):  # type: ignore[no-untyp
 
 @njit(cache=True)
 @no_type_check
+def _touching(box, others):  # type: ignore[no-untyped-def]
+    """Tell which rows (centre x, y, yaw, length, width, ...) overlap a box."""
+    found = np.zeros(others.shape[0], np.bool_)
+    for k in range(others.shape[0]):
+        reach = (box[3] + box[4] + others[k, 3] + others[k, 4]) / 2
+        if abs(others[k, 0] - box[0]) < reach and abs(others[k, 1] - box[1]) < reach:
+            found[k] = not _apart(
+                box[0], box[1], box[2], box[3], box[4],
+                others[k, 0], others[k, 1], others[k, 2], others[k, 3], others[k, 4],
+            )  # fmt: skip
+    return found
+
+
+@njit(cache=True)
+@no_type_check
 def _time_to_collision(ego, speed, agents, horizon, step):  # type: ignore[no-untyped-def]
     """Return seconds until the ego's box meets an agent's, both keeping velocity and heading; inf if never."""
     vx, vy = speed * np.cos(ego[2]), speed * np.sin(ego[2])
@@ -88,7 +103,6 @@ class Referee:
         self._standing_s = 0.0
         self._crept: str | None = None
         self._reach = car.length - car.rear_overhang
-        self._solid_radius = np.hypot(solids[:, 3], solids[:, 4]) / 2 + car.length
 
     def judge(
         self,
@@ -125,18 +139,14 @@ class Referee:
         kinds: np.ndarray,
     ) -> Event:
         events = Event.NONE
-        near = np.hypot(agents[:, 0] - box[0], agents[:, 1] - box[1]) < 3.0 + (agents[:, 3] + box[3]) / 2
-        if near.any():
-            others, kind = agents[near].astype(np.float64), kinds[near]
-            for k in np.flatnonzero(boxes_overlap(box, others[:, :5])):
-                person = kind[k] in (int(AgentKind.PEDESTRIAN), int(AgentKind.BICYCLE))
-                if kind[k] == int(AgentKind.PEDESTRIAN) and self._standing_s > 0.5:
-                    continue  # people squeeze past a car that stands
-                events |= Event.COLLISION_PERSON if person else Event.COLLISION_VEHICLE
-                if self._at_fault(box, state, match, others[k]):
-                    events |= Event.AT_FAULT
-        close = np.hypot(self.solids[:, 0] - box[0], self.solids[:, 1] - box[1]) < self._solid_radius
-        if close.any() and boxes_overlap(box, self.solids[close]).any():
+        for k in np.flatnonzero(_touching(box, agents)):
+            person = kinds[k] in (int(AgentKind.PEDESTRIAN), int(AgentKind.BICYCLE))
+            if kinds[k] == int(AgentKind.PEDESTRIAN) and self._standing_s > 0.5:
+                continue  # people squeeze past a car that stands
+            events |= Event.COLLISION_PERSON if person else Event.COLLISION_VEHICLE
+            if self._at_fault(box, state, match, agents[k].astype(np.float64)):
+                events |= Event.AT_FAULT
+        if _touching(box, self.solids).any():
             events |= Event.COLLISION_STATIC | Event.AT_FAULT
         return events
 

@@ -66,6 +66,8 @@ class Scenario:
     """Shares of day, night and fog."""
     night: tuple[float, float] = (0.6, 1.0)
     fog_visibility: tuple[float, float] = (35.0, 90.0)
+    town: TownConfig | None = None
+    """One town for every seed, instead of the split's pool."""
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""
@@ -81,7 +83,7 @@ class Scenario:
         return Scene(
             scenario=self.name,
             seed=seed,
-            town=town_for_scene(seed),
+            town=self.town or town_for_scene(seed),
             vehicles=int(rng.integers(self.vehicles[0], self.vehicles[1] + 1)),
             people=int(rng.integers(self.people[0], self.people[1] + 1)),
             weather=weather,

@@ -1,0 +1,122 @@
+"""How fast the world runs on this machine: nothing in, a bench report out (frames per CPU-second and parts).
+
+One frame is the whole loop: SUMO, reading everybody, the ego's dynamics, every sensor, mission and referee.
+The expert steers, outside the clock, so that the scene stays a drive. CPU time is counted, not wall time: the
+figure is one core's, whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from drivebyword.core.records import AgentKind, RigConfig
+from drivebyword.evaluate.report import commit, machine
+
+FRAMES, WARM_UP = 400, 30
+BARS = {"reference": 600.0, "tiny": 250.0}
+"""Frames per CPU-second each rig has to reach."""
+VEHICLES, PEOPLE = 50, 15
+"""The load: at least this many around the ego, on average."""
+
+
+def bench_world(frames: int = FRAMES) -> dict[str, Any]:
+    """Return the report: both rigs, and where a frame's milliseconds go."""
+    from drivebyword.world.rigs import reference, tiny
+
+    rows: dict[str, Any] = {}
+    for rig in (reference(), tiny()):
+        rows.update(_measure(rig, frames))
+    return {"bench": "world", "machine": machine(), "commit": commit(), "rows": rows}
+
+
+def _measure(rig: RigConfig, frames: int) -> dict[str, Any]:
+    from drivebyword.world.env import DrivingEnv
+    from drivebyword.world.roads import TownConfig
+    from drivebyword.world.scenario import Scenario
+
+    # A small town, and a little more than the load in it, since somebody is always beyond the sensors' reach.
+    town = TownConfig(style="grid", size=3, size_y=3, block=75.0, main_lanes=2, side_lanes=2, seed=7)
+    crowd = Scenario(name="bench", vehicles=(62, 62), people=(22, 22), town=town)
+    env = DrivingEnv(rig=rig)
+    spent: dict[str, float] = {}
+    seed = _open_scene(env, crowd, 1)
+    place = env._place
+    _clock(env.traffic, ("planned_speed", "step"), "sumo", spent)
+    _clock(env.traffic, ("agents", "signals"), "gather", spent)
+    _clock(place.sensors, ("observe",), "sensors", spent)
+    total, counted, near = 0.0, 0, np.zeros(2)
+    step = 0
+    while counted < frames:
+        if step == WARM_UP:
+            spent.update(dict.fromkeys(spent, 0.0))
+        planning = spent["sumo"]
+        act = env.expert().act[0]
+        planning = spent["sumo"] - planning  # half of SUMO's step is taken when its plan is asked for
+        before = time.process_time()
+        *_, info = env.step(act)
+        taken = time.process_time() - before + planning
+        if step >= WARM_UP:
+            total, counted = total + taken, counted + 1
+            people = env.snapshot().agent_kind == AgentKind.PEDESTRIAN
+            near += (~people).sum(), people.sum()
+        step += 1
+        if info["ended"] is not None:
+            kept = dict(spent)
+            seed = _open_scene(env, crowd, seed + 1)
+            spent.update(kept)
+    return _rows(rig.name, total / counted, {k: v / counted for k, v in spent.items()}, near / counted)
+
+
+def _open_scene(env: Any, crowd: Any, seed: int) -> int:
+    """Start the first scene from `seed` on with the load around the ego."""
+    while True:
+        env.reset(seed=seed, options={"scenario": crowd})
+        people = int((env.snapshot().agent_kind == AgentKind.PEDESTRIAN).sum())
+        if len(env.snapshot().agent_kind) - people >= VEHICLES and people >= PEOPLE:
+            return seed
+        seed += 1
+
+
+def _clock(owner: Any, names: tuple[str, ...], part: str, spent: dict[str, float]) -> None:
+    """Count the CPU time of an object's methods under a part's name; nested calls count once."""
+    spent[part] = 0.0
+    depth = [0]
+
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            depth[0] += 1
+            before = time.process_time()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                depth[0] -= 1
+                if depth[0] == 0:
+                    spent[part] += time.process_time() - before
+
+        return run
+
+    for name in names:
+        setattr(owner, name, timed(getattr(owner, name)))
+
+
+def _rows(rig: str, frame_s: float, parts: dict[str, float], near: np.ndarray) -> dict[str, Any]:
+    rate, bar = 1.0 / frame_s, BARS[rig]
+    rows: dict[str, Any] = {
+        f"{rig} rig": {
+            "value": round(rate, 1), "unit": "frames per CPU-second", "ratio_to": "bar",
+            "ratio": round(rate / bar, 3), "floor": bar,
+        },
+        f"{rig} rig: vehicles around": {"value": round(float(near[0]), 1), "unit": "agents", "floor": VEHICLES - 5},
+        f"{rig} rig: people around": {"value": round(float(near[1]), 1), "unit": "agents", "floor": PEOPLE - 3},
+    }  # fmt: skip
+    parts = {**parts, "rest": frame_s - sum(parts.values())}
+    for name, seconds in parts.items():
+        rows[f"{rig} rig: {name}"] = {
+            "value": round(seconds * 1e3, 4), "unit": "ms CPU per frame", "ratio_to": "frame",
+            "ratio": round(seconds / frame_s, 3),
+        }  # fmt: skip
+    return rows
