@@ -272,7 +272,7 @@ def test_scenery_keeps_off_the_road(town):
 
 @pytest.mark.parametrize(
     ("module", "names"),
-    [(kernel, ("faces", "light", "noise", "solids")), (ranging, ("noise", "solids")), (bodies, ("solids",))],
+    [(kernel, ("faces", "light", "noise", "solids", "texels")), (ranging, ("noise", "solids")), (bodies, ("solids",))],
 )
 def test_compiled_files_name_what_they_compile_in(module, names):
     """Else numba would go on using an old compilation after only a called file changed."""

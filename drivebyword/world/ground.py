@@ -95,7 +95,7 @@ class Ground:
         if base is None:
             base = _rasterise(road_map, scenery, x0, y0, pixel, shape)
             _keep(file, base)
-        _texture(base, *_tiles())
+        _texture(base, *texture_tiles())
         levels, mips = _pyramid(base)
         return Ground(x_min=x0, y_min=y0, pixel=pixel, base=base, mips=mips, levels=levels)
 
@@ -180,7 +180,7 @@ def _rasterise(
 
 
 @functools.lru_cache(maxsize=1)
-def _tiles() -> tuple[np.ndarray, np.ndarray]:
+def texture_tiles() -> tuple[UInt8[np.ndarray, "512 512"], UInt8[np.ndarray, "512 512"]]:
     """Make two seamless texture tiles of steps 0 to 3: a fine grain, and grass with patches."""
     rng = np.random.default_rng(20)
     grain = rng.integers(0, 4, (512, 512)).astype(np.uint8)

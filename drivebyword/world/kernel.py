@@ -66,8 +66,9 @@ from drivebyword.world.solids import (
     Z0,
     Z1,
 )
+from drivebyword.world.texels import close, smooth
 
-CALLED = "ef9b2e83e26d"
+CALLED = "05388682eded"
 """Content of the files whose compiled functions are called here; a test says what to write."""
 
 
@@ -147,29 +148,6 @@ def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-
     return painted
 
 
-@inlined
-@no_type_check
-def _smooth(base, palette, mips, levels, x, y, level):  # type: ignore[no-untyped-def]
-    """Return the bilinear ground colour at finest-level pixel coordinates."""
-    size = 1.0 / (1 << level)
-    fx, fy = max(x * size - 0.5, 0.0), max(y * size - 0.5, 0.0)
-    kx, ky = min(int(fx), levels[level, 2] - 2), min(int(fy), levels[level, 1] - 2)
-    ax, ay = min(fx - kx, 1.0), min(fy - ky, 1.0)
-    if level == 0:
-        a, b = palette[base[ky, kx]], palette[base[ky, kx + 1]]
-        c, d = palette[base[ky + 1, kx]], palette[base[ky + 1, kx + 1]]
-    else:
-        at = levels[level, 0] + ky * levels[level, 2] + kx
-        a, b = mips[at], mips[at + 1]
-        at += levels[level, 2]
-        c, d = mips[at], mips[at + 1]
-    wa, wb, wc, wd = (1 - ax) * (1 - ay), ax * (1 - ay), (1 - ax) * ay, ax * ay
-    red = wa * (a & 255) + wb * (b & 255) + wc * (c & 255) + wd * (d & 255)
-    green = wa * ((a >> 8) & 255) + wb * ((b >> 8) & 255) + wc * ((c >> 8) & 255) + wd * ((d >> 8) & 255)
-    blue = wa * ((a >> 16) & 255) + wb * ((b >> 16) & 255) + wc * ((c >> 16) & 255) + wd * ((d >> 16) & 255)
-    return red, green, blue
-
-
 @compiled
 @no_type_check
 def _shadow(f, dirx, diry, cam, g, cy, shade):  # type: ignore[no-untyped-def]
@@ -217,6 +195,8 @@ def render(
     key,
     noise,
     fine,
+    patch,
+    patch_at,
     table,
     counts,
 ):  # type: ignore[no-untyped-def]
@@ -247,6 +227,8 @@ def render(
         key: Noise key of this picture.
         noise: Read noise (grey levels) and shot noise (squared grey levels a grey level).
         fine: 0 for sensors; else the number of cuts of tapered solids, with bilinear ground and clouds.
+        patch: Close-up of the ground, packed colours (fine only).
+        patch_at: x min, y min, pixel of the close-up.
         table: Scratch, columns x CANDIDATES.
         counts: Scratch, columns.
     """
@@ -262,6 +244,8 @@ def render(
     cuts = fine if fine else 3
     inv_pixel = 1.0 / origin[2]
     at_x, at_y = (cam[0] - origin[0]) * inv_pixel, (cam[1] - origin[1]) * inv_pixel
+    patch_x, patch_y = (patch_at[0] - origin[0]) * inv_pixel, (patch_at[1] - origin[1]) * inv_pixel
+    finer = origin[2] / max(patch_at[2], 1e-6)
     base_rows, base_cols = base.shape[0] - 1, base.shape[1] - 1
     # Two bytes of a packed colour are summed in one word: up to 256 samples fit.
     zero, mask, low16 = np.uint32(0), np.uint32(0x00FF00FF), np.uint32(0xFFFF)
@@ -338,7 +322,12 @@ def render(
                     red, green, blue = 0.0, 0.0, 0.0
                     for tap in range(taps):
                         d = reach / max(row + (tap + shift) / taps - cy, 0.02)
-                        sr, sg, sb = _smooth(base, palette, mips, levels, at_x + d * dirx, at_y + d * diry, level)
+                        gx, gy = at_x + d * dirx, at_y + d * diry
+                        sr, sg, sb = -1.0, 0.0, 0.0
+                        if level == 0:
+                            sr, sg, sb = close(patch, (gx - patch_x) * finer, (gy - patch_y) * finer)
+                        if sr < 0.0:
+                            sr, sg, sb = smooth(base, palette, mips, levels, gx, gy, level)
                         red, green, blue = red + sr, green + sg, blue + sb
                 elif level == 0:
                     even, odd = zero, zero

@@ -114,6 +114,7 @@ class Solids:
         self.floats = np.zeros((capacity, SOLID_FLOATS), np.float32)
         self.codes = np.zeros((capacity, SOLID_CODES), np.int32)
         self.order, self.count = np.zeros(0, np.int64), 0
+        self.patch = (np.zeros((1, 1), np.uint32), np.zeros(3))
         self.origin = np.array([ground.x_min, ground.y_min, ground.pixel])
         self.ground_args = (ground.base, PALETTE, ground.mips, ground.levels, self.origin)
 
@@ -145,7 +146,7 @@ class Solids:
         render(
             out, pose, lens.half_fov, lens.scale, lens.cylindrical, lens.rays, lens.horizon, lens.row_level,
             lens.row_taps, fog, sky, self.order, self.count, self.floats, self.codes, *self.ground_args, light, key,
-            np.array(noise), fine, lens.table, lens.counts,
+            np.array(noise), fine, *self.patch, lens.table, lens.counts,
         )  # fmt: skip
         return out
 

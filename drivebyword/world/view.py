@@ -12,6 +12,7 @@ from drivebyword.core.geometry import box_corners, to_ego
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import AgentKind, CameraConfig, Snapshot, Weather
 from drivebyword.world.bodies import CAR_COLOURS, CLOTHES, EGO_COLOUR, EGO_KEY
+from drivebyword.world.closeup import CloseUp
 from drivebyword.world.ground import Ground
 from drivebyword.world.light import light_of
 from drivebyword.world.roads import RoadMap
@@ -45,6 +46,7 @@ class WorldView:
         self.ground, self.scenery, self.car = ground, scenery, car or CarConfig()
         self.signals = road_map.signals
         self.solids = Solids(road_map, ground, scenery, capacity=8192)
+        self.close_up = CloseUp(road_map, ground, scenery)
         self._lenses: dict[tuple[int, int], Lens] = {}
 
     def chase(
@@ -69,6 +71,8 @@ class WorldView:
         trail = float(np.clip(-0.35 * ego[4], -0.3, 0.3))
         pivot = mounted(ego, 1.5, 0.0, 0.0, trail)[[0, 1, 3]]
         pose = mounted(pivot, lens.camera.x - 1.5, 0.0, lens.camera.z, 0.0)
+        # Most of what one sees up close lies ahead of the ego.
+        self.solids.patch = self.close_up.around(ego[0] + 12.0 * np.cos(ego[2]), ego[1] + 12.0 * np.sin(ego[2]))
         light = light_of(weather, ego, 1.04 + 0.35 * weather.night)
         return self.solids.picture(lens, pose, light, np.uint64(1), (0.0, 0.0), 10)
 
