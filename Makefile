@@ -24,8 +24,8 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer, $(PYTHON) is older; try make PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: installing into $(VENV) (minutes the first time)"
-	@$(BIN)/python -m pip install --quiet $(PIP_FLAGS) $(TORCH)
-	@$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -e '.[dev]'
+	@$(BIN)/python -m pip install -qq $(PIP_FLAGS) $(TORCH)
+	@$(BIN)/python -m pip install -qq $(PIP_FLAGS) -e '.[dev]'
 	@touch $@
 
 $(WEIGHTS): $(STAMP)

@@ -46,8 +46,8 @@ from drivebyword.world.view import WorldView
 if TYPE_CHECKING:
     from drivebyword.world.env import DrivingEnv
 
-VIEW_BUDGET = 8_000_000
-"""Bytes of WebP the large view may take in a page: 11 MB once written as text."""
+VIEW_BUDGET = 6_500_000
+"""Bytes of WebP the large view may take in a page: 9 MB once written as text, of 15 MB for a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
