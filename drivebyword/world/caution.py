@@ -108,7 +108,10 @@ def find_conflict(
     future = foresight.predict(snapshot, rows, accelerations, times)
     distance = _clearance(track, run, future, agents[rows], car)
     person = snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN
-    margin = np.where(pace[rows] < 0.3, MARGIN_STANDING, np.where(person, MARGIN_PERSON, MARGIN_VEHICLE))
+    # Who walks along the road keeps beside it; who walks across does not.
+    across = np.abs(np.sin(agents[rows, 2] - track.heading_at(s)))
+    wide = MARGIN_VEHICLE + (MARGIN_PERSON - MARGIN_VEHICLE) * across
+    margin = np.where(pace[rows] < 0.3, MARGIN_STANDING, np.where(person, wide, MARGIN_VEHICLE))
     hit = distance < margin
     if not hit.any():
         return None

@@ -14,15 +14,15 @@ import shutil
 import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from drivebyword.core.seeds import split_of
+from drivebyword.world.streets import degrees_of, longest_run, prune, street_axes
 
-RECIPE_VERSION = 11
+RECIPE_VERSION = 13
 """Part of the cache key: raise it when the code below draws other towns from the same config."""
 
 SPLIT_STARTS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
@@ -147,11 +147,11 @@ def _build_net(config: TownConfig, scratch: Path) -> Path:
     candidates = []
     for attempt in range(60):
         nodes, streets = _street_plan(config, scratch, config.seed + 100_003 * attempt)
-        nodes, streets = _prune(nodes, streets)
-        if sum(1 for d in _degrees(streets).values() if d >= 3) < 5:
+        nodes, streets = prune(nodes, streets)
+        if sum(1 for d in degrees_of(streets).values() if d >= 3) < 5:
             continue
         extent = float(np.ptp(np.stack(list(nodes.values())), axis=0).max())
-        excess = max(extent / LARGEST, _longest_run(nodes, streets) / LONGEST)
+        excess = max(extent / LARGEST, longest_run(nodes, streets) / LONGEST)
         candidates.append((excess, attempt, nodes, streets))
         if config.style != "random" or excess <= 1.0 or attempt > 25:
             break
@@ -190,73 +190,27 @@ def _street_plan(config: TownConfig, scratch: Path, seed: int) -> tuple[dict[str
     return nodes, sorted((a, b) for a, b in pairs)
 
 
-def _degrees(streets: list[tuple[str, str]]) -> dict[str, int]:
-    degrees: dict[str, int] = defaultdict(int)
-    for a, b in streets:
-        degrees[a] += 1
-        degrees[b] += 1
-    return degrees
+def _families(config: TownConfig, streets: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Name what each street is part of: a row or column, a ring or arm, or nothing but itself."""
 
-
-def _longest_run(nodes: dict[str, np.ndarray], streets: list[tuple[str, str]]) -> float:
-    """Return the longest way between two junctions of three or more streets."""
-    degrees = _degrees(streets)
-    longest = 0.0
-    for first in (node for node in sorted(degrees) if degrees[node] >= 3):
-        for start in [s for s in streets if first in s]:
-            street, node, run = start, first, 0.0
-            while True:
-                run += float(np.hypot(*(nodes[street[0]] - nodes[street[1]])))
-                node = street[1] if street[0] == node else street[0]
-                if degrees[node] != 2:
-                    break
-                street = next(s for s in streets if node in s and s != street)
-            longest = max(longest, run)
-    return longest
-
-
-def _prune(
-    nodes: dict[str, np.ndarray], streets: list[tuple[str, str]]
-) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
-    """Drop dead ends again and again, then all but the largest connected part."""
-    while True:
-        degrees = _degrees(streets)
-        kept = [(a, b) for a, b in streets if degrees[a] > 1 and degrees[b] > 1]
-        if len(kept) == len(streets):
-            break
-        streets = kept
-    part: dict[str, str] = {}
-    for start in sorted({n for street in streets for n in street}):
-        stack = [] if start in part else [start]
-        while stack:
-            node = stack.pop()
-            if node not in part:
-                part[node] = start
-                stack += [b if a == node else a for a, b in streets if node in (a, b)]
-    if not part:
-        return {}, []
-    sizes: dict[str, int] = defaultdict(int)
-    for root in part.values():
-        sizes[root] += 1
-    largest = max(sorted(sizes), key=lambda root: sizes[root])
-    return {n: nodes[n] for n in part if part[n] == largest}, [s for s in streets if part[s[0]] == largest]
-
-
-def _main_streets(config: TownConfig, streets: list[tuple[str, str]], rng: np.random.Generator) -> set[tuple[str, str]]:
-    """Choose main streets so that they run on: whole rows and columns, rings and arms, or single streets."""
-
-    def family(street: tuple[str, str]) -> str:
-        a, b = street
+    def family(a: str, b: str) -> str:
         if config.style == "grid":  # ids are a column letter and a row number
             return f"column {a[0]}" if a[0] == b[0] else f"row {a[1:]}"
         if config.style == "spider":  # ids are a ring letter and an arm number; the centre is A1
             return f"ring {a[0]}" if a[0] == b[0] else f"arm {max(a, b)[1:]}"
         return f"{a}-{b}"
 
-    families = sorted({family(s) for s in streets})
-    count = max(1, round(config.main_share * len(families)))
-    chosen = set(rng.permutation(families)[:count].tolist())
-    return {s for s in streets if family(s) in chosen}
+    return {(a, b): family(a, b) for a, b in streets}
+
+
+def _main_streets(
+    config: TownConfig, families: dict[tuple[str, str], str], rng: np.random.Generator
+) -> set[tuple[str, str]]:
+    """Choose main streets so that they run on: whole rows and columns, rings and arms, or single streets."""
+    names = sorted(set(families.values()))
+    count = max(1, round(config.main_share * len(names)))
+    chosen = set(rng.permutation(names)[:count].tolist())
+    return {street for street, family in families.items() if family in chosen}
 
 
 def _junction_kind(config: TownConfig, ranks: list[bool], rng: np.random.Generator) -> str:
@@ -275,21 +229,25 @@ def _junction_kind(config: TownConfig, ranks: list[bool], rng: np.random.Generat
 def _dress(config: TownConfig, nodes: dict[str, np.ndarray], streets: list[tuple[str, str]], scratch: Path) -> None:
     """Write the node and edge files netconvert reads."""
     rng = np.random.default_rng([104_729, config.seed])
-    main = _main_streets(config, streets, rng)
+    families = _families(config, streets)
+    main = _main_streets(config, families, rng)
     node_root, edge_root = ET.Element("nodes"), ET.Element("edges")
     # Random plans come on a grid (the compact ones do): shake them until it no longer shows.
     shake = (config.jitter + (0.1 if config.style == "random" else 0.0)) * config.block
     place = {n: nodes[n] + rng.uniform(-1, 1, 2) * shake for n in sorted(nodes)}
     kinds = {n: _junction_kind(config, [s in main for s in streets if n in s], rng) for n in place}
-    axes = _street_axes(config, place, streets, main, rng)
-    for name in sorted({n for (a, b, _), _ in axes for n in (a, b)}):
+    bends = {s: config.bend * rng.uniform(-1, 1) * (rng.random() < 0.6) for s in streets}
+    axes = street_axes(place, streets, bends, families)
+    for name in sorted({node for axis in axes for node in axis.ends}):
         x, y = place[name]
         ET.SubElement(node_root, "node", id=name, x=f"{x:.2f}", y=f"{y:.2f}", type=kinds[name])
-    for (a, b, shape), is_main in axes:
+    for k, axis in enumerate(axes):
+        (a, b), is_main = axis.ends, bool(main & set(axis.streets))
         lanes = config.main_lanes if is_main else config.side_lanes
         limit = (config.main_limit_kph if is_main else config.side_limit_kph) / 3.6
-        for start, end, line in ((a, b, shape), (b, a, shape[::-1])):
-            edge = ET.SubElement(edge_root, "edge", {"id": f"{start}_{end}", "from": start, "to": end})
+        twin = any({a, b} == set(other.ends) for other in axes[:k])
+        for start, end, line in ((a, b, axis.line), (b, a, axis.line[::-1])):
+            edge = ET.SubElement(edge_root, "edge", {"id": f"{start}_{end}" + "b" * twin, "from": start, "to": end})
             edge.set("numLanes", str(lanes))
             edge.set("speed", f"{limit:.4f}")
             edge.set("priority", "10" if is_main else "1")
@@ -298,85 +256,6 @@ def _dress(config: TownConfig, nodes: dict[str, np.ndarray], streets: list[tuple
                 edge.set("shape", " ".join(f"{x:.2f},{y:.2f}" for x, y in line))
     ET.ElementTree(node_root).write(scratch / "town.nod.xml")
     ET.ElementTree(edge_root).write(scratch / "town.edg.xml")
-
-
-Axis = tuple[str, str, np.ndarray]
-
-
-def _street_axes(
-    config: TownConfig,
-    place: dict[str, np.ndarray],
-    streets: list[tuple[str, str]],
-    main: set[tuple[str, str]],
-    rng: np.random.Generator,
-) -> list[tuple[Axis, bool]]:
-    """Give every street its axis; streets that meet two by two become one street with a round bend."""
-    axes: dict[tuple[str, str], tuple[np.ndarray, bool]] = {}
-    for a, b in streets:
-        bend = config.bend * rng.uniform(-1, 1) * (rng.random() < 0.6)
-        if config.style == "spider" and a[0] == b[0]:
-            # A ring is round: it meets its arms squarely, where chords would make corners no car can take.
-            axes[a, b] = _ring_arc(place[a], place[b], np.mean(list(place.values()), axis=0)), (a, b) in main
-        else:
-            axes[a, b] = _bent(place[a], place[b], bend), (a, b) in main
-    for node in sorted(place):
-        pair = [s for s in axes if node in s]
-        ends = [b if a == node else a for a, b in pair]
-        if len(pair) != 2 or ends[0] == ends[1] or tuple(ends) in axes or tuple(ends[::-1]) in axes:
-            continue
-        (one, main_one), (two, main_two) = axes.pop(pair[0]), axes.pop(pair[1])
-        one = one if pair[0][1] == node else one[::-1]
-        two = two if pair[1][0] == node else two[::-1]
-        axes[ends[0], ends[1]] = _rounded(one, two), main_one or main_two
-    return [((a, b, line), is_main) for (a, b), (line, is_main) in sorted(axes.items(), key=lambda item: item[0])]
-
-
-def _bent(a: np.ndarray, b: np.ndarray, bend: float) -> np.ndarray:
-    """Return a street axis from a to b: straight, or a bow with straight approaches at both ends."""
-    if abs(bend) < 0.01:
-        return np.stack([a, b])
-    u = np.linspace(0.0, 1.0, 17)[:, None]
-    along = b - a
-    across = np.array([-along[1], along[0]])
-    # sin^2 over the middle 70%: junction arms stay straight, so corners keep their angles.
-    bow = np.sin(np.pi * np.clip((u - 0.15) / 0.7, 0.0, 1.0)) ** 2
-    return a + along * u + across * bend * bow
-
-
-def _ring_arc(a: np.ndarray, b: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """Return the arc from a to b about a centre, its radius running from a's to b's."""
-    from_a, from_b = a - center, b - center
-    start = np.arctan2(from_a[1], from_a[0])
-    turn = (np.arctan2(from_b[1], from_b[0]) - start + np.pi) % (2 * np.pi) - np.pi
-    u = np.linspace(0.0, 1.0, 13)
-    radius = np.hypot(*from_a) * (1 - u) + np.hypot(*from_b) * u
-    return center + radius[:, None] * np.stack([np.cos(start + turn * u), np.sin(start + turn * u)], axis=1)
-
-
-def _rounded(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Join two axes that meet at a node by an arc as wide as the streets allow: long vehicles cut tight bends."""
-    corner = one[-1]
-    reach = min(36.0, 0.4 * float(np.hypot(*(one[0] - corner))), 0.4 * float(np.hypot(*(two[-1] - corner))))
-    turn = _angle_between(corner - one[0], two[-1] - corner)
-    radius = min(80.0, reach / max(np.tan(turn / 2), 1e-3))
-    reach = radius * np.tan(turn / 2)
-    head = np.array([p for p in one if np.hypot(*(p - corner)) > reach + 1.0])
-    tail = np.array([p for p in two if np.hypot(*(p - corner)) > reach + 1.0])
-    into = (corner - head[-1]) / np.hypot(*(corner - head[-1]))
-    out = (tail[0] - corner) / np.hypot(*(tail[0] - corner))
-    turn = _angle_between(into, out)
-    if turn < 0.05:
-        return np.concatenate([head, tail])
-    radius = reach / np.tan(turn / 2)
-    side = np.sign(into[0] * out[1] - into[1] * out[0])
-    normal = side * np.array([-into[1], into[0]])
-    angles = np.linspace(0.0, turn, 13)[:, None]
-    arc = corner - into * reach + radius * (np.sin(angles) * into + (1 - np.cos(angles)) * normal)
-    return np.concatenate([head, arc, tail])
-
-
-def _angle_between(a: np.ndarray, b: np.ndarray) -> float:
-    return float(abs(np.arctan2(a[0] * b[1] - a[1] * b[0], a @ b)))
 
 
 def _convert(config: TownConfig, scratch: Path) -> Path:
