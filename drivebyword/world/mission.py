@@ -311,17 +311,26 @@ class Mission:
         intent = self.script[0]
         if not self._fits(intent, moment):
             self._waited += moment.dt if moment.state.speed > 2.0 else 0.0
-            if self._waited < PATIENCE_S:
-                return
-            offers = [name for name in ("left", "right", "straight") if self._fits(name, moment)]
-            if not offers:
+            offer = self._offer(intent, moment) if self._waited > PATIENCE_S else None
+            if offer is None:
                 return
             if intent in ("stop", "pull_over") and self.script[1:2] == ["go_on"]:
                 del self.script[1]
                 self.total -= 1
-            intent = offers[int(self.rng.integers(len(offers)))]
+            intent = offer
         self.script.pop(0)
         self._issue(self.wording(intent, self.rng), intent, moment)
+
+    def _offer(self, intent: str, moment: Moment) -> str | None:
+        """Return a branch the road offers here instead of an intent it does not; straight on only at last.
+
+        Straight on fits from every lane, turns from one: offered alike, it would soon be what habit says.
+        """
+        turns = [name for name in ("left", "right") if self._fits(name, moment)]
+        if turns:
+            return turns[int(self.rng.integers(len(turns)))]
+        late = self._waited > 2 * PATIENCE_S and not intent.startswith(("left", "right"))
+        return "straight" if (late or self._waited > 4 * PATIENCE_S) and self._fits("straight", moment) else None
 
     def _fits(self, intent: str, moment: Moment) -> bool:
         """Tell whether this is a place where a driver could do what the intent says."""
