@@ -6,7 +6,8 @@ watches the file of the function it compiled.
 
 from __future__ import annotations
 
-from math import floor
+import functools
+from math import cos, floor, sin
 from typing import no_type_check
 
 import numba as nb
@@ -79,6 +80,15 @@ def face_light(cs, sn, face):  # type: ignore[no-untyped-def]
 
 def light_of(weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1.0) -> Float[np.ndarray, " 18"]:
     """Turn the weather into the kernel's light vector."""
+    light = _daylight(weather).copy()
+    light[EXPOSURE] = exposure
+    light[EGO_X], light[EGO_Y] = ego[0], ego[1]
+    light[EGO_C], light[EGO_S] = cos(ego[2]), sin(ego[2])
+    return light
+
+
+@functools.lru_cache(maxsize=64)
+def _daylight(weather: Weather) -> Float[np.ndarray, " 18"]:
     if not 0.0 <= weather.night <= 1.0:
         raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
     if not weather.fog_visibility > 0.0:
@@ -89,12 +99,9 @@ def light_of(weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1
     light[HEAD] = 0.75 * dark
     light[INV_VIS] = 1.0 / weather.fog_visibility
     light[NIGHT] = dark
-    light[EXPOSURE] = exposure
     fogginess = min(1.0, 200.0 / weather.fog_visibility)
     grey, blue = np.array([200.0, 204.0, 206.0]), np.array([206.0, 220.0, 234.0])
     light[FOG_R : FOG_R + 3] = (blue + (grey - blue) * fogginess) * day + np.array([22.0, 24.0, 30.0]) * dark
     light[ZEN_R : ZEN_R + 3] = np.array([98.0, 150.0, 214.0]) * day + np.array([8.0, 10.0, 22.0]) * dark
     light[HOR_R : HOR_R + 3] = blue * day + np.array([28.0, 30.0, 42.0]) * dark
-    light[EGO_X], light[EGO_Y] = ego[0], ego[1]
-    light[EGO_C], light[EGO_S] = np.cos(ego[2]), np.sin(ego[2])
     return light

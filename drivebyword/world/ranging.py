@@ -287,7 +287,7 @@ def radar(
                         what[col, row] = -2 if mirrored else p
     found = np.empty((columns * rows + 4, 4))
     n = 0
-    seen = np.full(max(agents.shape[0], 1) + floats.shape[0], -1)
+    seen = np.full(max(agents.shape[0], 1) + count, -1)
     for col in range(columns):
         for row in range(rows):
             p = what[col, row]

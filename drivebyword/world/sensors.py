@@ -16,7 +16,7 @@ from drivebyword.world.bodies import gather
 from drivebyword.world.faces import CANDIDATES
 from drivebyword.world.ground import PALETTE, Ground
 from drivebyword.world.kernel import render
-from drivebyword.world.light import FOG_R, HOR_R, INV_VIS, ZEN_R, light_of
+from drivebyword.world.light import FOG_R, HOR_R, INV_VIS, NIGHT, ZEN_R, light_of
 from drivebyword.world.noise import frame_key
 from drivebyword.world.ranging import lidar, line_of_sight, radar
 from drivebyword.world.roads import RoadMap
@@ -70,6 +70,9 @@ class Lens:
         # A pitch shifts the picture instead of tilting it: verticals stay upright.
         self.horizon = height / 2 - np.tan(camera.pitch) * rise
         self.row_level, self.row_taps, self.row_distance = self._rows(width, height, ground_pixel, subs)
+        self.row_inverse = self._inverse(height, subs)
+        self.image = np.zeros((height, width, 3), np.float32)
+        self._air: tuple[tuple[float, ...], np.ndarray, np.ndarray] | None = None
         self.table = np.zeros((width, CANDIDATES), np.int32)
         self.counts = np.zeros(width, np.int32)
         slope = np.maximum((self.horizon - np.arange(height) - 0.5) / rise, 0.0)
@@ -88,6 +91,25 @@ class Lens:
         size = np.maximum(across * 0.8, (far - near) / (taps * subs) * 0.8)
         level = np.clip(np.round(np.log2(np.maximum(size / ground_pixel, 1.0))), 0, 6)
         return level.astype(np.int64), taps.astype(np.int64), middle
+
+    def _inverse(self, height: int, subs: int) -> np.ndarray:
+        """Return 1 / (rows below the horizon) of every ground sample; sub-columns sample between each other's rows."""
+        shape = (height, subs, int(self.row_taps.max()))
+        row, sub, tap = (index.astype(float) for index in np.indices(shape))
+        at = row + (tap + (sub + 0.5) / subs) / self.row_taps[:, None, None] - self.horizon
+        return 1.0 / np.maximum(at, 0.02)
+
+    def air(self, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return, for every row, the share of the ground's light that arrives, and the sky's colour."""
+        mark = (float(light[INV_VIS]), float(light[NIGHT]))
+        if self._air is None or self._air[0] != mark:
+            fog = np.exp(-np.minimum(self.row_distance, 600.0) * light[INV_VIS])
+            zenith, horizon = light[ZEN_R : ZEN_R + 3], light[HOR_R : HOR_R + 3]
+            # Thick fog hides the sky as if it stood 800 m away at the horizon, less overhead.
+            clear = np.exp(-800.0 * light[INV_VIS] * (1.0 - 0.8 * self.row_sky))[:, None]
+            sky = (horizon + (zenith - horizon) * self.row_sky[:, None]) * clear
+            self._air = (mark, fog, sky + light[FOG_R : FOG_R + 3] * (1.0 - clear))
+        return self._air[1:]
 
     def project(self, points: np.ndarray, pose: np.ndarray) -> np.ndarray:
         """Return (column, row, distance ahead) of map points (x, y, z) for a camera at (x, y, z, yaw)."""
@@ -137,16 +159,11 @@ class Solids:
     ) -> UInt8[np.ndarray, "H W 3"]:
         """Render one camera at (x, y, z, yaw)."""
         out = np.empty((lens.camera.height, lens.camera.width, 3), np.uint8)
-        fog = np.exp(-np.minimum(lens.row_distance, 600.0) * light[INV_VIS])
-        zenith, horizon = light[ZEN_R : ZEN_R + 3], light[HOR_R : HOR_R + 3]
-        # Thick fog hides the sky as if it stood 800 m away at the horizon, less overhead.
-        clear = np.exp(-800.0 * light[INV_VIS] * (1.0 - 0.8 * lens.row_sky))[:, None]
-        sky = (horizon + (zenith - horizon) * lens.row_sky[:, None]) * clear
-        sky += light[FOG_R : FOG_R + 3] * (1.0 - clear)
+        fog, sky = lens.air(light)
         render(
             out, pose, lens.half_fov, lens.scale, lens.cylindrical, lens.rays, lens.horizon, lens.row_level,
-            lens.row_taps, fog, sky, self.order, self.count, self.floats, self.codes, *self.ground_args, light, key,
-            np.array(noise), fine, *self.patch, lens.table, lens.counts,
+            lens.row_taps, lens.row_inverse, fog, sky, self.order, self.count, self.floats, self.codes,
+            *self.ground_args, light, key, np.array(noise), fine, *self.patch, lens.image, lens.table, lens.counts,
         )  # fmt: skip
         return out
 
