@@ -91,7 +91,7 @@ class RescueConfig:
     """The expert brakes at least this hard while the driver does not brake."""
     lane_offset: float = 1.3
     """Metres from the lane's centre while not changing lanes."""
-    standing_s: float = 8.0
+    standing_s: float = 3.0
     """Stood still this long while the expert would go."""
     for_s: float = 2.4
 
@@ -109,7 +109,7 @@ class Rescue:
         """Tell whether the expert drives this step."""
         c, first = self.config, expert.act[0]
         speed = float(observation.ego[0])
-        self.stuck_s = self.stuck_s + self.dt if speed < 0.3 and expert.speed > 1.5 else 0.0
+        self.stuck_s = self.stuck_s + self.dt if speed < 0.3 and float(first[1]) > 0.1 else 0.0
         changing = expert.reason is not None and DECISIONS[expert.reason.decision].startswith("change")
         danger = (
             abs(actuation.steering - float(first[0])) > c.steering_gap
