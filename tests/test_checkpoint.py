@@ -5,12 +5,12 @@ import json
 
 import pytest
 import torch
+from small_policy import SMALL, make_batch, make_policy
 
 from drivebyword.data.files import sha256_file
 from drivebyword.model import checkpoint
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.world.rigs import tiny
-from tests.test_model import SMALL, make_batch, make_policy
 
 
 @pytest.fixture

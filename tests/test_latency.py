@@ -1,10 +1,10 @@
 """Claims about the latency bench."""
 
+from small_policy import SMALL, ScriptedReader, make_policy
+
 from drivebyword.evaluate.latency import random_observation, time_decisions
 from drivebyword.model.reader import ReaderConfig
 from drivebyword.model.streaming import StreamingPolicy
-from tests.test_model import SMALL, make_policy
-from tests.test_streaming import ScriptedReader
 
 
 def test_every_decision_is_timed_after_the_window_is_full():

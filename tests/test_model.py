@@ -4,57 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from small_policy import SMALL, make_batch, make_policy
 from torch.nn import functional as F  # noqa: N812
 
-from drivebyword.core.records import INTENTS, RigConfig
-from drivebyword.model.backbone import DecoderConfig
-from drivebyword.model.frame import EncoderConfig
+from drivebyword.core.records import INTENTS
 from drivebyword.model.layers import MixtureOfExperts, RMSNorm
 from drivebyword.model.policy import Policy, PolicyConfig
-from drivebyword.tokens.action import ActionGrammar
-from drivebyword.tokens.stream import Batch, StreamConfig
 from drivebyword.world.rigs import reference, tiny
-
-SMALL = PolicyConfig(
-    rig=tiny(),
-    stream=StreamConfig(window=3, stride=2),
-    encoder=EncoderConfig(width=48, heads=3, hidden=64, stem=8),
-    decoder=DecoderConfig(width=64, layers=3, heads=4, kv_heads=2, head_width=16, hidden=64, moe_from=1,
-                          expert_hidden=32, shared_hidden=32),
-)  # fmt: skip
-
-
-def make_batch(rig: RigConfig, batch: int, frames: int, seed: int = 0, words: int = 7) -> Batch:
-    """Return random inputs with every sensor there."""
-    g = torch.Generator().manual_seed(seed)
-    grammar = ActionGrammar()
-    low, high = torch.from_numpy(grammar.ranges).unbind(1)
-    draw = torch.rand(batch, frames, grammar.length, generator=g)
-    return Batch(
-        cameras={
-            c.name: torch.randint(0, 256, (batch, frames, c.height, c.width, 3), generator=g, dtype=torch.uint8)
-            for c in rig.cameras
-        },
-        lidar=torch.rand(batch, frames, rig.lidar.beams, rig.lidar.columns, 2, generator=g) * 60,
-        radar=torch.randn(batch, frames, rig.radar.detections, 4, generator=g),
-        radar_valid=torch.rand(batch, frames, rig.radar.detections, generator=g) < 0.5,
-        ego=torch.randn(batch, frames, 7, generator=g).abs(),
-        present=torch.ones(batch, frames, len(rig.sensor_names()), dtype=torch.bool),
-        words=torch.randn(batch, words, 576, generator=g),
-        word_mask=torch.ones(batch, words, dtype=torch.bool),
-        tokens=low + (draw * (high - low)).long(),
-        history_valid=torch.ones(batch, frames, dtype=torch.bool),
-    )
-
-
-def make_policy(config: PolicyConfig = SMALL) -> Policy:
-    """Return a policy with weights that let everything matter."""
-    torch.manual_seed(0)
-    policy = Policy(config).eval()
-    with torch.no_grad():
-        for block in policy.decoder.blocks:
-            block.attention.age_bias.normal_()
-    return policy
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +157,11 @@ def test_another_rig_builds_and_a_camera_that_cannot_be_cut_is_named():
     camera = dataclasses.replace(tiny().cameras[0], width=100)
     with pytest.raises(ValueError, match="camera 'wide' is 100x64"):
         Policy(dataclasses.replace(SMALL, rig=dataclasses.replace(tiny(), cameras=(camera,))))
+
+
+def test_a_policy_builds_without_memory_to_count_its_parameters():
+    decoder = dataclasses.replace(PolicyConfig(rig=tiny()).decoder, width=2048, layers=24, heads=32, kv_heads=8,
+                                  head_width=64, hidden=8192, moe_from=24)  # fmt: skip
+    with torch.device("meta"):
+        large = Policy(dataclasses.replace(PolicyConfig(rig=tiny()), decoder=decoder))
+    assert 1.2e9 < large.parameters_by_use()["total"] < 2e9

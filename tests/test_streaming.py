@@ -5,39 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from small_policy import SMALL, ScriptedReader, make_policy, observe
 
-from drivebyword.core.records import Observation
 from drivebyword.model.policy import Policy
-from drivebyword.model.reader import Reader, ReaderConfig, Reading
+from drivebyword.model.reader import ReaderConfig
 from drivebyword.model.streaming import StreamingPolicy
 from drivebyword.tokens.stream import Batch
-from drivebyword.tokens.text import unreadable
-from tests.test_model import SMALL, make_policy
-
-
-class ScriptedReader(Reader):
-    """Gives each sentence random but fixed states, without a language model."""
-
-    def _read(self, sentence):
-        why_not = unreadable(sentence)
-        rows = 0 if why_not else len(sentence.split())
-        generator = torch.Generator().manual_seed(sum(map(ord, sentence)))
-        return Reading(torch.randn(rows, 576, generator=generator).half(), why_not)
-
-
-def observe(step: int, instruction: str = "turn left here", seed: int = 0) -> Observation:
-    """Return a random observation."""
-    rng = np.random.default_rng([seed, step])
-    rig = SMALL.rig
-    return Observation(
-        time_s=step * 0.2,
-        cameras={c.name: rng.integers(0, 256, (c.height, c.width, 3), dtype=np.uint8) for c in rig.cameras},
-        lidar=rng.random((16, 128, 2), dtype=np.float32) * 50,
-        radar=rng.standard_normal((12, 4)).astype(np.float32),
-        radar_valid=rng.random(12) < 0.5,
-        ego=rng.random(7).astype(np.float32) * 3,
-        instruction=instruction,
-    )
 
 
 def join(frames: list[Batch], **changes) -> Batch:
