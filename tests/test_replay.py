@@ -229,6 +229,17 @@ def test_page_jumps_to_a_moment_and_changes_its_light(tab):
     assert tab.evaluate("document.documentElement.dataset.theme") != before
 
 
+def test_page_does_not_pretend_that_a_withheld_sensor_was_seen(browser, hand_drive, tmp_path):
+    view = Strip(width=64, height=36, per_step=1, frames=[encode_webp(np.zeros((36, 64, 3), np.uint8), 50)] * 60)
+    blind = ReplayConfig(seen=("wide", "radar"))
+    path = write_replay(tmp_path / "r.html", hand_drive.episode, hand_drive.road_map, hand_drive.rig, view, blind)
+    tab = browser.new_page()
+    tab.goto(path.as_uri())
+    captions = tab.locator("#sensors figcaption").all_text_contents()
+    assert "not given" in captions[1] and "not given" not in captions[0] and "LiDAR" not in captions[2]
+    tab.close()
+
+
 def test_page_names_every_control_and_fits_a_phone(tab):
     nameless = """[...document.querySelectorAll('button,input,select,canvas')]
         .filter(e => !(e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim()))

@@ -107,6 +107,7 @@ def replay_data(
         "meta": {
             "line": _meta_line(episode, config),
             "guarded": config.guarded,
+            "seen": list(config.seen) if config.seen is not None else None,
             "outcome": ending,
             "good": good,
         },

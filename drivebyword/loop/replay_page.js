@@ -55,8 +55,12 @@ function figure(name, caption, width, height) {
   text.innerHTML = caption; box.append(canvas, text); $("sensors").append(box);
   return canvas;
 }
+const given = (name) => !D.meta.seen || D.meta.seen.includes(name);
+if (!given("lidar")) D.lidar = null;
+if (!given("radar")) D.radar = null;
 for (const camera of D.cameras) {
-  const canvas = figure(`${camera.name} camera`, `<b>${camera.name}</b> camera, ${camera.width}&times;${camera.height}`, camera.width * 3, camera.height * 3);
+  const canvas = figure(`${camera.name} camera`, `<b>${camera.name}</b> camera, ${camera.width}&times;${camera.height}${given(camera.name) ? "" : ": not given"}`, camera.width * 3, camera.height * 3);
+  canvas.classList.toggle("withheld", !given(camera.name));
   films.push(new Film(canvas, camera));
 }
 const sweep = D.lidar || D.radar ? figure("LiDAR and radar from above", [D.lidar && "<b>LiDAR</b>", D.radar && "<b>radar</b> (red nears)"].filter(Boolean).join(" + "), 300, 192) : null;
