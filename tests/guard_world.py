@@ -94,7 +94,8 @@ class World:
         half = np.radians(RADAR.fov_deg / 2)
         azimuth = half - (np.arange(RADAR.columns) + 0.5) * 2 * half / RADAR.columns
         origin = self._mount(RADAR.x)
-        own = self.ego.speed * np.array([np.cos(self.ego.yaw), np.sin(self.ego.yaw)])
+        ahead = np.array([np.cos(self.ego.yaw), np.sin(self.ego.yaw)])
+        own = self.ego.speed * ahead + self.ego.yaw_rate * RADAR.x * np.array([-ahead[1], ahead[0]])
         found = []
         for box in self.boxes:
             at = cast(box, origin, azimuth + self.ego.yaw)

@@ -19,6 +19,9 @@ from jaxtyping import Bool, Float, Float32, Int
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import LidarConfig, RadarConfig
 
+Bodies = list[Float[np.ndarray, "_ 2"]]
+"""Points of one body each, ego frame."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollisionConfig:
@@ -45,7 +48,7 @@ class CollisionConfig:
     object_decel: float = 4.0
     """What drives away may brake this hard."""
     confirm: int = 2
-    """Frames in which something must be seen before it is braked for."""
+    """Frames in which something must be seen before it is braked for; more where only one sensor sees it."""
     confirm_oncoming: int = 5
     """The same for what comes towards us: mostly it passes, and the side it passes on shows late."""
     trail: int = 6
@@ -69,8 +72,10 @@ class Track:
     missed: int = 0
     echo: Float[np.ndarray, " 3"] | None = None
     """Radar's line of sight (x, y) and the speed over ground along it."""
-    sure: bool = False
-    """Two sensors see it now."""
+    lit: bool = False
+    """LiDAR has seen it at least once."""
+    heard: bool = False
+    """Radar gave about the same speed in the frame before: not a ghost's."""
     velocity: Float[np.ndarray, " 2"] = field(default_factory=lambda: np.zeros(2))
     """Over ground; what could be noise is zero."""
     drift: Float[np.ndarray, " 2"] = field(default_factory=lambda: np.zeros(2))
@@ -87,8 +92,9 @@ class Track:
         edge = {1: low[1], -1: high[1], 0: (low[1] + high[1]) / 2}[self.side]
         return turn @ np.array([low[0], edge])
 
-    def take(self, points: Float[np.ndarray, "P 2"], keep: int) -> None:
+    def take(self, points: Float[np.ndarray, "P 2"], keep: int, lit: bool) -> None:
         """Move to where the body is seen now."""
+        self.lit |= lit
         self.points, self.seen, self.missed = points, self.seen + 1, 0
         self.trail = np.concatenate([self.trail, [[0.0, *self.corner(points)]]])[-keep:]
 
@@ -135,7 +141,7 @@ def radar_points(
     return np.stack([mount.x + rows[:, 0] * cosine, rows[:, 0] * sine, cosine, sine, rows[:, 2] + own], axis=1)
 
 
-def cluster(points: Float[np.ndarray, "P 2"]) -> list[Float[np.ndarray, "Q 2"]]:
+def cluster(points: Float[np.ndarray, "P 2"]) -> Bodies:
     """Split points ordered by azimuth wherever neighbours lie too far apart to be one body."""
     if len(points) == 0:
         return []
@@ -154,7 +160,7 @@ class Scan:
     angle: float = 0.0
 
     @staticmethod
-    def of(bodies: list[Float[np.ndarray, "Q 2"]], sectors: int = 120) -> Scan:
+    def of(bodies: Bodies, sectors: int = 120) -> Scan:
         """Note the nearest point in every sector."""
         reach = np.full(sectors, np.inf)
         for body in bodies:
@@ -189,7 +195,7 @@ class Tracker:
 
     def update(
         self,
-        bodies: list[Float[np.ndarray, "Q 2"]],
+        bodies: Bodies,
         echoes: Float[np.ndarray, "E 5"],
         speed: float,
         yaw_rate: float,
@@ -201,13 +207,12 @@ class Tracker:
         `independent`: the bodies were not made of the echoes, so that the two confirm each other.
         """
         self._carry(speed, yaw_rate, dt)
-        if independent:
-            bodies = bodies + _lonely(echoes, bodies)
-        self._match(bodies)
+        lit = len(bodies) if independent else 0
+        self._match(bodies + _lonely(echoes, bodies) if independent else bodies, lit)
         now = Scan.of(bodies)
         for track in self.tracks:
-            track.echo = _echo(track.points, echoes)
-            track.sure = independent and track.missed == 0 and track.echo is not None
+            before, track.echo = track.echo, _echo(track.points, echoes)
+            track.heard = before is not None and track.echo is not None and abs(before[2] - track.echo[2]) < 2.0
             moves = not independent or self._moves(track, now)
             track.velocity, track.drift = _velocity(track, moves)
         self.scans = [*self.scans, now][-5:] if independent else []
@@ -238,8 +243,8 @@ class Tracker:
         before = track.points - (track.trail[-1, 1:] - track.trail[-1 - age, 1:])
         return self.scans[-age].was_free(track.points) or now.was_free(before)
 
-    def _match(self, bodies: list[Float[np.ndarray, "Q 2"]]) -> None:
-        """Give every body to the nearest track, nearest pair first; what is left over is new."""
+    def _match(self, bodies: Bodies, lit: int) -> None:
+        """Give every body (the first `lit` are LiDAR's) to the nearest track; what is left over is new."""
         middles = np.array([b.min(0) + b.max(0) for b in bodies]).reshape(-1, 2) / 2
         held = np.array([t.points.min(0) + t.points.max(0) for t in self.tracks]).reshape(-1, 2) / 2
         apart = np.hypot(*(held[:, None] - middles[None]).transpose(2, 0, 1))
@@ -252,17 +257,17 @@ class Tracker:
             if i in free_track and j in free_body and apart[i, j] < gate[i, 0]:
                 free_track.remove(i)
                 free_body.remove(j)
-                self.tracks[i].take(bodies[j], self.config.trail)
+                self.tracks[i].take(bodies[j], self.config.trail, j < lit)
         for i in free_track:
             self.tracks[i].missed += 1
         self.tracks = [t for t in self.tracks if t.missed <= self.config.coast]
         for j in sorted(free_body):
             low, high = bodies[j][:, 1].min(), bodies[j][:, 1].max()
             self.tracks.append(Track(bodies[j], side=int(low > 0.0) - int(high < 0.0)))
-            self.tracks[-1].take(bodies[j], self.config.trail)
+            self.tracks[-1].take(bodies[j], self.config.trail, j < lit)
 
 
-def _lonely(echoes: Float[np.ndarray, "E 5"], bodies: list[Float[np.ndarray, "Q 2"]]) -> list[Float[np.ndarray, "1 2"]]:
+def _lonely(echoes: Float[np.ndarray, "E 5"], bodies: Bodies) -> Bodies:
     """Return echoes where LiDAR sees nothing: beyond 10 m a person may stand between two of its columns."""
     points = np.concatenate([*bodies, np.full((1, 2), np.inf)])
     gaps = np.hypot(*(echoes[:, None, :2] - points[None]).transpose(2, 0, 1)).min(1)
@@ -306,7 +311,7 @@ def _velocity(track: Track, moves: bool) -> tuple[Float[np.ndarray, " 2"], Float
         steady = len(trail) >= (3 if np.hypot(*drift) < 3.0 else 4) and left.max() < 0.25 + 0.02 * distance
         if not moves or not steady or np.ptp(track.points, axis=0).max() > 14.0:
             velocity = np.zeros(2)
-    if track.echo is not None and track.echo[0] > 0.3:
+    if track.echo is not None and track.heard and track.echo[0] > 0.3:
         along = (track.echo[2] - velocity[1] * track.echo[1]) / track.echo[0]
         velocity = np.array([along, velocity[1]])
         drift = drift if len(trail) > 1 else track.echo[2] * track.echo[:2]
@@ -365,8 +370,9 @@ def first_hit(tracks: list[Track], way: Rollout, car: CarConfig, config: Collisi
     first, soonest = None, np.inf
     for track in tracks:
         oncoming = track.velocity[0] < -1.5
-        needed = config.confirm_oncoming if oncoming else config.confirm
-        if (track.seen < needed and (oncoming or not track.sure)) or (oncoming and track.missed):
+        # Radar knows a speed at once; LiDAR's needs a third frame, LiDAR's absence another.
+        needed = config.confirm_oncoming if oncoming else config.confirm + (not track.heard) + (not track.lit)
+        if track.seen < needed or (oncoming and track.missed):
             continue
         if track.points[:, 0].max() < 0.5 * front:
             continue

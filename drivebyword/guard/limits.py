@@ -57,15 +57,17 @@ def limit(
     steering = bound(wish.steering, -1.0, 1.0, "range")
     if brake > 0.0:
         throttle = bound(throttle, 0.0, 0.0, "throttle and brake")
-    turn = car.steer_rate_max * dt / car.steer_max
-    steering = bound(steering, previous_steering - turn, previous_steering + turn, "steering rate")
-    before = lateral_accel_of(previous_steering, speed, car)
-    step = config.lateral_jerk * dt
-    low, high = steering_for(before - step, speed, car), steering_for(before + step, speed, car)
-    steering = bound(steering, low, high, "lateral jerk")
-    # Last, so that it always holds; a curve too fast to be taken is also a reason not to push.
+    # The lateral acceleration bound always holds; the others yield to it.
     most = steering_for(config.lateral_accel, speed, car)
+    turn = car.steer_rate_max * dt / car.steer_max
+    steering = bound(
+        steering, min(previous_steering - turn, most), max(previous_steering + turn, -most), "steering rate"
+    )
+    before, step = lateral_accel_of(previous_steering, speed, car), config.lateral_jerk * dt
+    low, high = steering_for(before - step, speed, car), steering_for(before + step, speed, car)
+    steering = bound(steering, min(low, most), max(high, -most), "lateral jerk")
     steering = bound(steering, -most, most, "lateral acceleration")
+    # A curve too fast to be taken is also a reason not to push.
     if "lateral acceleration" in met:
         throttle = bound(throttle, 0.0, 0.0, "lateral acceleration")
     return Actuation(steering, throttle, brake), tuple(met)
