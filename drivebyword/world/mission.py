@@ -175,7 +175,7 @@ class Mission:
     # ------------------------------------------------------------------ route
 
     def _extend(self) -> None:
-        """Plan on, straight where the road goes straight, else a branch drawn from the seed."""
+        """Plan on: straight where the road goes straight, else right, else left."""
         while len(self.route) < ROUTE_EDGES:
             ways = self.graph.branches(self.route[-1])
             if not ways:
@@ -183,10 +183,8 @@ class Mission:
             self.route.append(self._default_way(ways))
 
     def _default_way(self, ways: dict[str, str]) -> str:
-        if "straight" in ways:
-            return ways["straight"]
-        names = sorted(name for name in ways if name != "turn") or sorted(ways)
-        return ways[names[int(self.rng.integers(len(names)))]]
+        # Always the same way where nobody said which: what follows from no sentence must be learnable.
+        return next((ways[name] for name in ("straight", "right", "left") if name in ways), next(iter(ways.values())))
 
     def _choice_ahead(self, base: list[str]) -> list[str]:
         """Extend a route to the next edge whose end offers a choice."""
@@ -222,8 +220,8 @@ class Mission:
         self.arrived = False
         self._issue(sentence, intent or "null", moment)
         if intent is None:
-            self._judge = None
-            self.tail = 150.0
+            self._judge, self.tail, self._resolved_at = None, 150.0, self._odometer
+            self.instructions[-1].outcome = "unfeasible"
 
     def _issue(self, sentence: str, intent: str, moment: Moment) -> None:
         """Put a sentence in force. It alone says what is wanted: what earlier ones asked for ends here."""

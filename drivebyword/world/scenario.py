@@ -185,7 +185,7 @@ def _length(graph: RoadGraph, edge: str) -> float:
 
 
 def _route(graph: RoadGraph, lane: str, count: int = 5) -> tuple[str, ...]:
-    """Return edges from a lane on, first where the lane itself leads, then straight where it goes straight."""
+    """Return edges from a lane on, first where the lane itself leads, then straight, right or left."""
     lanes = graph.road_map.lanes
     route = [lanes[lane].edge]
     reachable = {lanes[link.to_lane].edge for link in graph.links_from(lane)}
@@ -194,5 +194,7 @@ def _route(graph: RoadGraph, lane: str, count: int = 5) -> tuple[str, ...]:
         ends = {name: edge for name, edge in ways.items() if len(route) > 1 or edge in reachable} or ways
         if not ends:
             break
-        route.append(ends["straight"] if "straight" in ends else ends[sorted(ends)[0]])
+        route.append(
+            next((ends[name] for name in ("straight", "right", "left") if name in ends), next(iter(ends.values())))
+        )
     return tuple(route)
