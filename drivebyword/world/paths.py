@@ -147,7 +147,7 @@ def lay_track(graph: RoadGraph, lane: str, onward: list[str], first: Link | None
     Ends at the lane's end where the lane has no link to the next edge. `first` fixes the first link.
     """
     lanes = graph.road_map.lanes
-    pieces: list[tuple[Float[np.ndarray, "P 2"], Lane, Link | None, float]] = []
+    pieces: list[tuple[Float[np.ndarray, "_ 2"], Lane, Link | None, float]] = []
     current, rest, ahead = lanes[lane], list(onward), 0.0
     pieces.append((current.line, current, None, current.speed_limit))
     while rest and ahead < AHEAD:
@@ -188,7 +188,7 @@ def _even(line: Float[np.ndarray, "P 2"], count: int) -> Float[np.ndarray, "Q 2"
     return np.stack([np.interp(at, s, line[:, 0]), np.interp(at, s, line[:, 1])], axis=1)
 
 
-def _join(pieces: list[tuple[Float[np.ndarray, "P 2"], Lane, Link | None, float]]) -> Track:
+def _join(pieces: list[tuple[Float[np.ndarray, "_ 2"], Lane, Link | None, float]]) -> Track:
     """String pieces together, evenly spaced and smoothed."""
     spans, limits, at = [], [], 0.0
     for line, lane, link, limit in pieces:
