@@ -19,6 +19,7 @@ from drivebyword.core.records import (
     DECISIONS,
     PLAN_DISTANCES,
     RELATIONS,
+    Lights,
     Reason,
     SignalState,
     Snapshot,
@@ -134,7 +135,7 @@ class Expert:
         if leader is not None:
             cause = "pedestrian" if leader.person else "lead_vehicle"
             limits.append(Limit(cause=cause, relation="ahead", leader=leader, stops=leader.speed < 0.5))
-            line = self._keep_clear(track, s, leader)
+            line = self._keep_clear(track, s, leader, snapshot)
             if line is not None:
                 limits.append(Limit(cause=cause, relation="junction_ahead", stop=line))
         conflict = find_conflict(track, s, state.speed, snapshot, self.car, self.foresight)
@@ -148,19 +149,22 @@ class Expert:
         limits.append(self._sumo_limit(snapshot, state, plan, signal, leader))
         return limits
 
-    def _keep_clear(self, track: Track, s: float, leader: Ahead) -> float | None:
-        """Return where to wait while somebody slow is still in the junction ahead.
+    def _keep_clear(self, track: Track, s: float, leader: Ahead, snapshot: Snapshot) -> float | None:
+        """Return where to wait while somebody who stands or slows down to turn is in the junction ahead.
 
         Whoever waits there to turn may in turn wait for a car that has already crossed its line.
         """
         front = s + self._front
         tail = front + leader.gap
-        for span in track.links_ahead(s):
-            if span.start > front and leader.speed < 2.0 and span.start - 1.0 < tail < span.end + self.car.length:
-                return span.start - 0.7
-            if span.start > front:
-                return None
-        return None
+        span = next((span for span in track.links_ahead(s) if span.start > front), None)
+        if span is None or span.link is None or not span.start - 1.0 < tail < span.end + self.car.length:
+            return None
+        told = int(snapshot.agent_lights[leader.row]) & (Lights.LEFT | Lights.RIGHT)
+        straight, right = span.link.direction == "straight", span.link.direction == "right"
+        elsewhere = (straight and told != 0) or (right and told == Lights.LEFT)
+        gaining = float(self.foresight.accelerations(snapshot)[leader.row]) > 0.3
+        waits = leader.speed < (4.5 if elsewhere else 2.0) and not gaining
+        return span.start - 0.7 if waits else None
 
     def _signal(self, track: Track, s: float, state: CarState, snapshot: Snapshot) -> Limit | None:
         """Return the stop line to stop at, by the colour of the next signal on the way."""
