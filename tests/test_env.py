@@ -190,8 +190,8 @@ def test_weather_can_be_set_and_is_kept_out_of_a_day_scenario(env):
 
 def on_street(graph, ahead=40.0, speed=8.0):
     """A car on the first street, its lane and where its stop line is."""
-    edge = sorted(graph.edges)[0]
-    lane = graph.lanes_of(edge)[0]
+    straight = [e for e in sorted(graph.edges) if len(graph.lanes_of(e)[0].line) == 2]
+    lane = graph.lanes_of(straight[0])[0]
     line, length = lane.line, graph.length(lane.id)
     heading = math.atan2(*(line[-1] - line[-2])[::-1])
     back = ahead + 3.55

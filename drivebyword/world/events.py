@@ -180,9 +180,9 @@ class Referee:
         if self._crept is not None:
             line = self.graph.road_map.stop_lines[self._crept]
             gap = _beyond(self._front(state), line, state.yaw)
-            if gap > 1.0 or gap < 0.0:
+            if gap > 1.0 or gap < 0.0 or not red:
                 self._crept = None
-            if gap > 1.0:
+            if gap > 1.0 and red:
                 return Event.STOP_LINE if state.speed < STANDING else Event.RED_LIGHT
         if match is None or match.internal or match.wrong_way or not red:
             return Event.NONE
