@@ -235,9 +235,9 @@ class LaneJudge(Judge):
 def is_free(moment: Moment) -> bool:
     """Tell whether neither traffic, a signal nor a junction dictates the speed."""
     state = moment.state
-    clear = moment.leader_gap > 20.0 + 2.5 * state.speed and not moment.curved
+    clear = moment.leader_gap > 16.0 + 2.0 * state.speed and not moment.curved
     halting = moment.signal in (SignalState.RED, SignalState.AMBER, SignalState.RED_AMBER)
-    return clear and moment.ahead > 18.0 + state.speed**2 / 3.5 + (20.0 if halting else 0.0)
+    return clear and moment.ahead > 12.0 + state.speed**2 / 4.0 + (20.0 if halting else 0.0)
 
 
 def may_go(moment: Moment) -> bool:

@@ -40,6 +40,9 @@ PATIENCE_S = 9.0
 """A scripted intent the road offers no place for this long gives way to a branch it does offer."""
 REACH = (40.0, 100.0)
 """Metres before a junction from which on a sentence about it may be typed, drawn for each."""
+BRANCHES = ("left", "right", "straight")
+SCARCE = ("slower", "faster", "lane_left", "lane_right", "left_second", "right_second", "straight_second")
+"""Intents that few places offer: waited for twice as long."""
 TURN_SPEED, COMFORT = 5.0, 2.0
 
 
@@ -80,6 +83,7 @@ class Mission:
         self._issue_at = float(rng.uniform(1.0, 4.0))
         self._waited = 0.0
         self._reach = float(rng.uniform(*REACH))
+        self._spare = BRANCHES[int(rng.integers(3))]
         self._rightmost = {graph.lanes_of(e)[0].id: graph.lanes_of(e)[0].width for e in graph.edges}
         self._extend()
 
@@ -171,6 +175,7 @@ class Mission:
             self.rng.uniform(2.0, 4.0) if self.hold or self.pull_over else self.rng.uniform(1, 3)
         )
         self._reach = float(self.rng.uniform(*REACH))
+        self._spare = BRANCHES[int(self.rng.integers(3))]
 
     # ------------------------------------------------------------------ route
 
@@ -309,7 +314,8 @@ class Mission:
         intent = self.script[0]
         if not self._fits(intent, moment):
             self._waited += moment.dt if moment.state.speed > 2.0 else 0.0
-            offer = self._offer(intent, moment) if self._waited > PATIENCE_S else None
+            patience = PATIENCE_S * (2.0 if intent in SCARCE else 1.0)
+            offer = self._offer(moment) if self._waited > patience else None
             if offer is None:
                 return
             if intent in ("stop", "pull_over") and self.script[1:2] == ["go_on"]:
@@ -319,16 +325,19 @@ class Mission:
         self.script.pop(0)
         self._issue(self.wording(intent, self.rng), intent, moment)
 
-    def _offer(self, intent: str, moment: Moment) -> str | None:
-        """Return a branch the road offers here instead of an intent it does not; straight on only at last.
+    def _offer(self, moment: Moment) -> str | None:
+        """Return a branch the road offers here instead of an intent it does not.
 
-        Straight on fits from every lane, turns from one: offered alike, it would soon be what habit says.
+        Straight on fits from every lane, turns from one: taking whatever fits first would make straight on
+        what habit says. So one branch is drawn in advance, and only long waiting takes another.
         """
-        turns = [name for name in ("left", "right") if self._fits(name, moment)]
-        if turns:
-            return turns[int(self.rng.integers(len(turns)))]
-        late = self._waited > 2 * PATIENCE_S and not intent.startswith(("left", "right"))
-        return "straight" if (late or self._waited > 4 * PATIENCE_S) and self._fits("straight", moment) else None
+        if self._waited > 3 * PATIENCE_S:
+            names = [self._spare, "left", "right", "straight"]
+        elif self._waited > 2 * PATIENCE_S and self._spare != "straight":
+            names = [self._spare, "left", "right"]
+        else:
+            names = [self._spare]
+        return next((name for name in names if self._fits(name, moment)), None)
 
     def _fits(self, intent: str, moment: Moment) -> bool:
         """Tell whether this is a place where a driver could do what the intent says."""
