@@ -8,8 +8,9 @@ import pytest
 from guard_world import CAR, DT, FRONT, LIDAR, RADAR, RIG, Box, World, hold, ride, walker
 
 from drivebyword.core.records import Act, VerdictKind
-from drivebyword.guard.collision import CollisionConfig, Scan, Tracker, cluster, lidar_points, radar_points, roll_out
+from drivebyword.guard.collision import roll_out
 from drivebyword.guard.guard import Guard, GuardConfig
+from drivebyword.guard.tracking import Scan, Tracker, TrackingConfig, cluster, lidar_points, radar_points
 
 SENSORS = pytest.mark.parametrize("without", [(), ("radar",), ("lidar",)], ids=["both", "no radar", "no lidar"])
 SPEEDS = pytest.mark.parametrize("speed", [4.0, 8.0, 12.0, 16.0])
@@ -224,7 +225,7 @@ def test_random_traffic_never_holds_the_car_for_ever(seed):
 
 
 def test_lidar_points_are_bodies_where_they_stand_and_never_the_road():
-    settings = CollisionConfig()
+    settings = TrackingConfig()
     empty = lidar_points(World([], 0.0).lidar(), LIDAR, settings)
     assert len(empty) == 0
     points = lidar_points(World([Box(20.0, 0.0)], 0.0).lidar(), LIDAR, settings)
@@ -237,14 +238,14 @@ def test_lidar_points_are_bodies_where_they_stand_and_never_the_road():
 def test_what_hangs_above_the_roof_is_no_body():
     lidar = np.zeros((LIDAR.beams, LIDAR.columns, 2), np.float32)
     lidar[-1, 60:68, 0] = 30.0  # the highest beam looks 4 degrees up: 3.9 m at 30 m
-    assert len(lidar_points(lidar, LIDAR, CollisionConfig())) == 0
+    assert len(lidar_points(lidar, LIDAR, TrackingConfig())) == 0
 
 
 def test_radar_gives_speed_over_ground():
     for box_speed in (0.0, 5.0):
         world = World([Box(30.0, 0.0, speed=box_speed)], 9.0)
         table, valid = world.radar()
-        points = radar_points(table, valid, RADAR, 9.0, 0.0, CollisionConfig())
+        points = radar_points(table, valid, RADAR, 9.0, 0.0, TrackingConfig())
         assert np.median(points[:, 4]) == pytest.approx(box_speed, abs=0.2)
         assert points[:, 0].min() == pytest.approx(27.75, abs=0.5)
 
@@ -257,13 +258,13 @@ def test_bodies_are_split_where_they_are_apart():
 
 def tracked(box, speed, frames=8, yaw_rate=0.0, without=()):
     """Return the tracks after some frames, seen from a car that drives straight or turns."""
-    world, tracker = World([box], speed), Tracker(CollisionConfig())
+    world, tracker = World([box], speed), Tracker(TrackingConfig())
     world.ego.yaw_rate = yaw_rate
     for _ in range(frames):
         table, valid = world.radar()
-        echoes = radar_points(table, valid, RADAR, speed, yaw_rate, CollisionConfig())
+        echoes = radar_points(table, valid, RADAR, speed, yaw_rate, TrackingConfig())
         echoes = echoes[:0] if "radar" in without else echoes
-        bodies = cluster(lidar_points(world.lidar(), LIDAR, CollisionConfig()))
+        bodies = cluster(lidar_points(world.lidar(), LIDAR, TrackingConfig()))
         tracker.update(bodies, echoes, speed, yaw_rate, DT, independent=True)
         before = world.ego
         world.step(np.zeros(3))
@@ -297,7 +298,7 @@ def test_what_stands_does_not_seem_to_move_in_a_turn():
 
 
 def test_an_obstacle_out_of_sight_is_remembered_for_a_moment():
-    tracker = Tracker(CollisionConfig())
+    tracker = Tracker(TrackingConfig())
     body, nothing = [np.array([[10.0, 0.0], [10.0, 0.5]])], np.zeros((0, 5))
     for _ in range(3):
         tracker.update(body, nothing, 0.0, 0.0, DT, independent=True)

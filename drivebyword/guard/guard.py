@@ -14,9 +14,9 @@ from jaxtyping import Float
 
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Act, Actuation, Observation, RigConfig, Verdict, VerdictKind
-from drivebyword.guard.collision import CollisionConfig, Tracker, cluster, first_hit, lidar_points, radar_points
-from drivebyword.guard.collision import roll_out as _roll_out
+from drivebyword.guard.collision import CollisionConfig, first_hit, roll_out
 from drivebyword.guard.limits import LimitsConfig, limit
+from drivebyword.guard.tracking import Tracker, TrackingConfig, cluster, lidar_points, radar_points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class GuardConfig:
     """What the guard tolerates."""
 
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     collision: CollisionConfig = field(default_factory=CollisionConfig)
     dt: float = 0.2
     """Decision period in seconds."""
@@ -42,7 +43,7 @@ class Guard:
 
     def __init__(self, config: GuardConfig, rig: RigConfig, car: CarConfig) -> None:
         self.config, self.rig, self.car = config, rig, car
-        self.tracker = Tracker(config.collision)
+        self.tracker = Tracker(config.tracking)
         self.reset()
 
     def reset(self) -> None:
@@ -99,7 +100,7 @@ class Guard:
 
     def _perceive(self, observation: Observation, speed: float, yaw_rate: float, dt: float) -> None:
         """Update the tracks from whichever ranging sensors answered."""
-        settings, echoes = self.config.collision, np.zeros((0, 5))
+        settings, echoes = self.config.tracking, np.zeros((0, 5))
         if self.rig.radar is not None and observation.radar is not None and observation.radar_valid is not None:
             valid = observation.radar_valid & np.isfinite(observation.radar).all(1)
             echoes = radar_points(observation.radar, valid, self.rig.radar, speed, yaw_rate, settings)
@@ -155,7 +156,7 @@ class Guard:
     ) -> str:
         """Describe what this act followed by this brake would touch, or return nothing."""
         config = self.config
-        way = _roll_out(speed, steering, chunk, decel, config.dt, config.dt, self.car)
+        way = roll_out(speed, steering, chunk, decel, config.dt, config.dt, self.car)
         track = first_hit(self.tracker.tracks, way, self.car, config.collision, gap)
         if track is None:
             return ""
