@@ -39,6 +39,7 @@ def save_pretrained(policy: Policy, folder: str | Path) -> Path:
     with write_folder_atomic(folder, replace=True) as temporary:
         write_json(temporary / CONFIG, config_as_json(policy.config))
         save_file(_stored(policy.state_dict()), temporary / WEIGHTS, metadata={"format": "pt"})
+        (temporary / WEIGHTS).chmod(0o644)  # safetensors makes files only the owner can read
         digests = {name: sha256_file(temporary / name) for name in (CONFIG, WEIGHTS)}
         write_json(temporary / MANIFEST, {"format": FORMAT, "sha256": digests})
     return Path(folder)
