@@ -28,7 +28,7 @@ _RED = (int(SignalState.RED), int(SignalState.RED_AMBER))
 
 @njit(cache=True)
 @no_type_check
-def _apart(ax, ay, ayaw, al, aw, bx, by, byaw, bl, bw):  # type: ignore[no-untyped-def]
+def apart(ax, ay, ayaw, al, aw, bx, by, byaw, bl, bw):  # type: ignore[no-untyped-def]
     """Tell whether a separating axis exists between two oriented boxes."""
     dx, dy = bx - ax, by - ay
     for i in range(4):
@@ -49,7 +49,7 @@ def _touching(box, others):  # type: ignore[no-untyped-def]
     for k in range(others.shape[0]):
         reach = (box[3] + box[4] + others[k, 3] + others[k, 4]) / 2
         if abs(others[k, 0] - box[0]) < reach and abs(others[k, 1] - box[1]) < reach:
-            found[k] = not _apart(
+            found[k] = not apart(
                 box[0], box[1], box[2], box[3], box[4],
                 others[k, 0], others[k, 1], others[k, 2], others[k, 3], others[k, 4],
             )  # fmt: skip
@@ -72,7 +72,7 @@ def _time_to_collision(ego, speed, agents, horizon, step):  # type: ignore[no-un
             continue
         t = 0.0
         while t <= horizon and t < first:
-            if not _apart(
+            if not apart(
                 ego[0], ego[1], ego[2], ego[3], ego[4],
                 ego[0] + rx + ux * t, ego[1] + ry + uy * t, agents[k, 2], agents[k, 3], agents[k, 4],
             ):  # fmt: skip
@@ -187,7 +187,8 @@ class Referee:
         if match is None or match.internal or match.wrong_way or not red:
             return Event.NONE
         ends = self.graph.road_map.stop_lines.get(match.lane)
-        if ends is None:
+        # The line is a segment: on a bent street its prolongation may be crossed far from the junction.
+        if ends is None or np.hypot(*(self._front(state) - ends.mean(axis=0))) > 6.0:
             return Event.NONE
         if not (
             _beyond(self._front(before), ends, match.heading) < 0.0 <= _beyond(self._front(state), ends, match.heading)

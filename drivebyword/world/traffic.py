@@ -9,7 +9,6 @@ where its own dynamics took it and runs the second half. libsumo holds one simul
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,9 @@ from jaxtyping import Float, Float32, Int
 from drivebyword.core.kinematics import CarConfig, CarState
 from drivebyword.core.records import SignalState
 from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, Streets, first_round, write_demand
+from drivebyword.world.events import ego_box
+from drivebyword.world.quiet import quiet_stderr
+from drivebyword.world.reflex import about_to_hit
 from drivebyword.world.roads import RoadMap
 
 SENSE_RADIUS = 110.0
@@ -110,6 +112,8 @@ class Traffic:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sumo: Any = None
         self._planned: float | None = None
+        self._braking: set[str] = set()
+        """Vehicles that brake because they would drive into the ego."""
         self._plan: SpeedPlan | None = None
         self._ahead: tuple[Any, Any] | None = None
         self._now = CarState(x=0.0, y=0.0, yaw=0.0)
@@ -132,7 +136,7 @@ class Traffic:
         self._shift_signals(seed)
         self._yaw = np.full(len(self.population.kind), np.nan)
         self._seen = np.full(len(self.population.kind), -2, np.int64)
-        self._steps, self.time_s = 0, 0.0
+        self._steps, self.time_s, self._braking = 0, 0.0, set()
         self._sumo.simulationStep()
         if EGO not in self._sumo.vehicle.getIDList():
             raise RuntimeError(f"SUMO could not put the ego on lane {spawn.lane} at {spawn.position:.1f} m")
@@ -176,7 +180,7 @@ class Traffic:
         if _started:
             libsumo.load(options)
         else:
-            with _QuietStderr():
+            with quiet_stderr():
                 libsumo.start(["sumo", *options])
             _started = True
 
@@ -340,7 +344,20 @@ class Traffic:
             if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
                 rows.append(people.person_rows[name])
                 values.append((x, y, get_angle(name), get_speed(name), 0))
-        return self._assemble(np.array(rows, np.int64), np.array(values, np.float64).reshape(-1, 5))
+        found = self._assemble(np.array(rows, np.int64), np.array(values, np.float64).reshape(-1, 5))
+        self._brace(np.array(rows, np.int64), found.agents)
+        return found
+
+    def _brace(self, rows: np.ndarray, agents: np.ndarray) -> None:
+        """Let vehicles brake that would drive into the ego, and go on when they no longer would."""
+        alarmed = about_to_hit(ego_box(self._now, self.car), self._now.speed, self._now.yaw_rate, agents)
+        braking = {f"v{row}" for row in rows[alarmed].tolist() if row < len(self.population.vehicle_rows)}
+        present = set(self._sumo.vehicle.getIDList()) if braking != self._braking else set()
+        for name in sorted((braking - self._braking) & present):
+            self._sumo.vehicle.setSpeed(name, 0.0)
+        for name in sorted((self._braking - braking) & present):
+            self._sumo.vehicle.setSpeed(name, -1.0)
+        self._braking = braking
 
     def _assemble(self, rows: np.ndarray, values: np.ndarray) -> Agents:
         yaw = (90.0 - values[:, 2]) * _RADIANS
@@ -371,17 +388,3 @@ class Traffic:
     def link_state(self, tls: str, index: int) -> SignalState:
         """Return one link's colour."""
         return SignalState(int(_SIGNALS[ord(self._sumo.trafficlight.getRedYellowGreenState(tls)[index])]))
-
-
-class _QuietStderr:
-    """SUMO's start prints a licence line and pyarrow's version to stderr: keep a user's terminal clean."""
-
-    def __enter__(self) -> None:
-        self._kept = os.dup(2)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
-
-    def __exit__(self, *failure: object) -> None:
-        os.dup2(self._kept, 2)
-        os.close(self._kept)
