@@ -76,11 +76,19 @@ def test_the_reader_starts_within_three_seconds(folder):
     assert time.process_time() - started < 3.0
 
 
-def test_a_sentence_gives_one_state_per_piece_and_one_for_the_whole(reader):
+def test_a_sentence_gives_one_state_per_piece_and_a_suffix_one_for_the_whole(reader):
     states = reader.read("turn left at the next crossing").states
     assert states.shape == (len(reader.pieces("turn left at the next crossing")), 576)
     assert states.dtype == torch.float16 and states.isfinite().all()
+    summed = Reader(dataclasses.replace(reader.config, layer=2, suffix=" So"))
+    assert len(summed.read("go on").states) == len(summed.pieces("go on")) == len(reader.pieces("go on")) + 1
     assert reader.read("please " * 28).states.shape[0] == reader.config.max_pieces
+
+
+def test_single_words_with_other_meanings_look_different(reader):
+    left, right, stop = (reader.read(word).states[0].float() for word in ("left", "right", "stop"))
+    assert torch.cosine_similarity(left, right, dim=0) < 0.9
+    assert torch.cosine_similarity(left, stop, dim=0) < 0.9
 
 
 def test_reading_many_pads_nothing_into_the_states(reader, tmp_path, monkeypatch):

@@ -27,14 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderConfig:
-    """What is read with. The defaults won a linear probe of the intent on held-out wordings (docs/LOG.md)."""
+    """What is read with.
+
+    A linear probe of the intent on held-out wordings hardly told layers 4 to 16 apart (docs/LOG.md); a deep layer or a
+    question after the sentence did not help. The short prefix is there because a causal model's first state
+    is nearly the same whatever the word: without it "left" and "right" alone would look alike.
+    """
 
     weights: str = "smollm2"
     """`smollm2`, or `random` for the control row: the same model before it learned anything."""
-    layer: int = 12
-    prefix: str = 'The passenger says: "'
-    suffix: str = '" The passenger wants the car to'
-    """After it the model has heard the whole sentence: the last state sums it up."""
+    layer: int = 10
+    prefix: str = "Passenger: "
+    suffix: str = ""
+    """If given, one more state follows the sentence's: the last, which has heard it all."""
     max_pieces: int = 24
     """Longer sentences lose their middle."""
 
@@ -104,7 +109,7 @@ class Reader:
     def encode_all(self, sentences: Sequence[str]) -> tuple[Float16[Tensor, "W L Dw"], Bool[Tensor, "W L"]]:
         """Return the states of many sentences, padded, and which of them are there; kept on disk.
 
-        Reading the 4,050 training wordings takes about a minute the first time.
+        Reading the 5,400 training wordings takes one or two minutes the first time.
         """
         from safetensors.torch import load_file, save_file
 
