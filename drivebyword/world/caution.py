@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from drivebyword.core.geometry import resample
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import AgentKind, Snapshot
 from drivebyword.world.foresight import Foresight, Future
@@ -98,7 +99,7 @@ def find_conflict(
     pace = np.hypot(agents[:, 6], agents[:, 7])
     reach = np.minimum(10.0 + speed * HORIZON + (pace + 1.0) * HORIZON, SIGHT)
     # Whoever follows in the ego's own lane keeps clear of it himself.
-    concerns = (ahead > 0.0) | ((ahead > -3.0) & (np.abs(aside) > 1.6))
+    concerns = (ahead > 0.0) | ((ahead + agents[:, 3] / 2 > -1.0) & (np.abs(aside) > 1.6))
     rows = np.flatnonzero((np.hypot(dx, dy) < reach) & concerns)
     if not len(rows):
         return None
@@ -147,8 +148,13 @@ def _clearance(
     return np.hypot(out_x, out_y).min(axis=1) - radius
 
 
-def lane_is_free(line: Float[np.ndarray, "P 2"], width: float, snapshot: Snapshot, car: CarConfig) -> bool:
-    """Tell whether a neighbouring lane has room for the ego beside, ahead and behind."""
+def lane_is_free(
+    line: Float[np.ndarray, "P 2"], width: float, snapshot: Snapshot, car: CarConfig, strict: bool = True
+) -> bool:
+    """Tell whether a neighbouring lane has room for the ego beside, ahead and behind.
+
+    Not `strict` asks only whether a change already begun can go on.
+    """
     agents = snapshot.agents
     if not len(agents):
         return True
@@ -166,12 +172,17 @@ def lane_is_free(line: Float[np.ndarray, "P 2"], width: float, snapshot: Snapsho
     room = np.abs(centre) - (them[:, 3] + car.length) / 2
     front = np.maximum(4.0, 0.6 * speed + 1.2 * (speed - pace))
     rear = np.maximum(4.0, 0.5 * pace + 1.8 * (pace - speed))
+    if not strict:
+        front, rear = np.full_like(room, 0.5), np.maximum(1.0, 1.2 * (pace - speed))
     blocked = on_lane & (room < np.where(centre > 0, front, rear))
     return not blocked.any()
 
 
-def dense(line: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "Q 2"]:
-    """Return a polyline with points close enough to measure distances to them."""
-    from drivebyword.core.geometry import resample
+def dense(line: Float[np.ndarray, "P 2"], back: float = 30.0) -> Float[np.ndarray, "Q 2"]:
+    """Return a lane's line with points close enough to measure distances to, run on backwards.
 
-    return resample(line, 2 * SPACING)
+    Who is still in the junction behind will be on the lane in a moment.
+    """
+    away = line[0] - line[1]
+    start = line[0] + away / max(np.hypot(*away), 1e-9) * back
+    return resample(np.concatenate([start[None], line]), 2 * SPACING)

@@ -19,6 +19,7 @@ from drivebyword.core.records import (
     DECISIONS,
     PLAN_DISTANCES,
     RELATIONS,
+    AgentKind,
     Lights,
     Reason,
     SignalState,
@@ -108,9 +109,8 @@ class Expert:
         factor = mission.speed_factor
         speeds = pedals.curve_speeds(track, s, factor)
         limits = self._limits(snapshot, state, mission, speed_plan)
-        outlook = Outlook(
-            track=track, start=s, speeds=speeds, limits=limits, cap=float(np.interp(s, track.s, track.limit))
-        )
+        cap = min(float(np.interp(s, track.s, track.limit)), way.pace if way.pace is not None else inf)
+        outlook = Outlook(track=track, start=s, speeds=speeds, limits=limits, cap=cap)
         act, pace, first, cause = self._roll(state, outlook)
         plan = np.array([track.at(s + d) for d in PLAN_DISTANCES])
         reason = self._reason(state, mission, outlook, act, pace, first, cause)
@@ -162,6 +162,7 @@ class Expert:
         told = int(snapshot.agent_lights[leader.row]) & (Lights.LEFT | Lights.RIGHT)
         straight, right = span.link.direction == "straight", span.link.direction == "right"
         elsewhere = (straight and told != 0) or (right and told == Lights.LEFT)
+        elsewhere |= int(snapshot.agent_kind[leader.row]) == AgentKind.BICYCLE  # which has no indicators
         gaining = float(self.foresight.accelerations(snapshot)[leader.row]) > 0.3
         waits = leader.speed < (4.5 if elsewhere else 2.0) and not gaining
         return span.start - 0.7 if waits else None

@@ -23,6 +23,8 @@ KERB_GAP = 0.4
 """Metres left to the kerb after pulling over."""
 LAST_CHANCE = 9.0
 """Metres before a lane's end within which no change is begun."""
+HURRIED = 5.0
+"""m/s at most where lanes must be changed and the street is short."""
 WAIT_BEFORE = 16.0
 """Metres before a lane's end at which the car waits for a gap into the lane it needs."""
 
@@ -48,6 +50,8 @@ class Way:
     offset: float
     stop: float | None = None
     """Arc length for the front bumper to stop at, as asked for."""
+    pace: float | None = None
+    """m/s not to exceed, to have time for changing lanes."""
     blocked: bool = False
     blocked_at: float | None = None
     """Arc length to wait at for a gap."""
@@ -80,6 +84,8 @@ class Wayfinder:
         self._onward: list[str] = []
         self._goal = 0.0
         self._side: str | None = None
+        self._left: Lane | None = None
+        self._merged_at = 0.0
         self._stop: tuple[str, float] | None = None
 
     @property
@@ -94,22 +100,18 @@ class Wayfinder:
         start, strayed = self._where(state, mission.route)
         onward = self._edges_after(start, mission.route)
         astray = blocked = False
+        pace = None
         if start.link is None:
-            index, lane_end = start.lane.index, self.graph.length(start.lane.id)
-            room = lane_end - self._lane_arc(start.lane, state) - self._front
-            want = self._wanted_index(start.lane, onward, mission)
-            leads = self._leads(start.lane, onward)
-            if want != index and room > LAST_CHANCE and self._settled(start.lane, state):
-                beside = self._neighbour(start.lane, 1 if want > index else -1)
-                if beside is not None and lane_is_free(self._points(beside), beside.width, snapshot, self.car):
-                    start, strayed = _Start(lane=beside, link=None), True
-                    self._side = "left" if want > index else "right"
-                    leads = self._leads(beside, onward) or leads
-            if not leads:
-                astray = room < LAST_CHANCE - 3.0
-                blocked = True
-                if astray:
-                    onward = self._any_way(start.lane)
+            start, moved = self._change_lanes(start, onward, state, snapshot, mission)
+            strayed |= moved
+            room = self._room(start.lane, state)
+            changes = abs(self._wanted_index(start.lane, onward, mission) - start.lane.index)
+            if changes and room < 15.0 + 25.0 * changes:
+                pace = HURRIED
+            blocked = not self._leads(start.lane, onward)
+            astray = blocked and room < LAST_CHANCE - 3.0
+            if astray:
+                onward = self._any_way(start.lane)
         self._plan_stop(start, state, mission)
         goal = self._kerb_offset(start, mission)
         if strayed or self._changed(start, onward, goal):
@@ -117,16 +119,38 @@ class Wayfinder:
         way = self.way
         way.s, way.offset, _ = way.track.locate(state.x, state.y, way.s)
         way.stop = self._stop[1] if self._stop is not None and self._stop[0] == start.lane.edge else None
-        way.blocked, way.astray, way.blocked_at = blocked, astray, None
+        way.blocked, way.astray, way.blocked_at, way.pace = blocked, astray, None, pace
         if blocked and not astray:
-            way.blocked_at = self.graph.length(start.lane.id) - WAIT_BEFORE
+            # A change begun is finished first: nobody should stand astride two lanes.
+            end = self.graph.length(start.lane.id)
+            way.blocked_at = min(end - 3.0, max(end - WAIT_BEFORE, self._merged_at + self._front))
         return way
+
+    def _change_lanes(
+        self, start: _Start, onward: list[str], state: CarState, snapshot: Snapshot, mission: Errand
+    ) -> tuple[_Start, bool]:
+        """Begin a change of lanes where one is wanted and the neighbour has room; call one off while it can be."""
+        lane = start.lane
+        if self._left is not None and self.changing(state) is not None:
+            back = abs(self._aside(self._left, state))
+            if back < 1.1 and not lane_is_free(self._points(lane), lane.width, snapshot, self.car, strict=False):
+                lane, self._left, self._side = self._left, None, None
+                return _Start(lane=lane, link=None), True
+            return start, False
+        want = self._wanted_index(lane, onward, mission)
+        if want == lane.index or self._room(lane, state) <= LAST_CHANCE or abs(self._aside(lane, state)) > 0.9:
+            return start, False
+        beside = self._neighbour(lane, 1 if want > lane.index else -1)
+        if beside is None or not lane_is_free(self._points(beside), beside.width, snapshot, self.car):
+            return start, False
+        self._left, self._side = lane, "left" if want > lane.index else "right"
+        return _Start(lane=beside, link=None), True
 
     def changing(self, state: CarState) -> str | None:
         """Return left or right while on the way into another lane."""
         if self._side is None or self._start is None or self._start.link is not None:
             return None
-        return self._side if abs(project(np.array([state.x, state.y]), self._start.lane.line)[1]) > 0.5 else None
+        return self._side if abs(self._aside(self._start.lane, state)) > 0.5 else None
 
     # ------------------------------------------------------------------ where the car is
 
@@ -144,7 +168,7 @@ class Wayfinder:
                         return _Start(lane=self._start.lane, link=None), False
                     moved = span.link is None and span.lane.id != self._start.lane.id
                     return _Start(lane=span.lane, link=span.link), moved
-        self._side = None
+        self._side = self._left = None
         return self._relocate(state, route), True
 
     def _relocate(self, state: CarState, route: list[str]) -> _Start:
@@ -224,9 +248,13 @@ class Wayfinder:
                 return other
         return None
 
-    def _settled(self, lane: Lane, state: CarState) -> bool:
-        """Tell whether the last change is done: one lane at a time."""
-        return abs(project(np.array([state.x, state.y]), lane.line)[1]) < 0.9
+    def _aside(self, lane: Lane, state: CarState) -> float:
+        """Return the car's offset from a lane's centre, positive left."""
+        return project(np.array([state.x, state.y]), lane.line)[1]
+
+    def _room(self, lane: Lane, state: CarState) -> float:
+        """Return metres from the front bumper to the lane's end."""
+        return self.graph.length(lane.id) - self._lane_arc(lane, state) - self._front
 
     def _points(self, lane: Lane) -> Float[np.ndarray, "P 2"]:
         if lane.id not in self._dense:
@@ -296,12 +324,13 @@ class Wayfinder:
         if abs(offset) > 0.15 or goal:
             track = shifted(track, s, offset, goal, reach)
         if self._start is None or start.lane.edge != self._start.lane.edge:
-            self._side = None
+            self._side = self._left = None
+        self._merged_at = s + reach if abs(offset) > 1.0 else 0.0
         self._way = Way(track=track, s=s, offset=offset)
         self._start, self._onward, self._goal = start, list(onward), goal
 
     def _blend_reach(self, aside: float, speed: float) -> float:
         """Return metres to come onto the lane: quick for small offsets, 3 s for a lane."""
         if abs(aside) > 1.8:
-            return float(np.clip(3.2 * speed, 14.0, 36.0))
+            return float(np.clip(3.2 * speed, 12.0, 36.0))
         return float(np.clip(2.0 * speed, 7.0, 24.0))
