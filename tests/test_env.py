@@ -15,6 +15,7 @@ from drivebyword.core.records import EGO_FIELDS, AgentKind, Event, Weather
 from drivebyword.world.env import DrivingEnv
 from drivebyword.world.events import Referee, ego_box, time_to_collision
 from drivebyword.world.graph import RoadGraph
+from drivebyword.world.reflex import about_to_hit
 from drivebyword.world.roads import TownConfig, build_town
 
 SEED = 11
@@ -287,3 +288,27 @@ def test_time_to_collision_is_gap_over_closing_speed(graph):
     assert time_to_collision(box, 10.0, row) == pytest.approx(1.5, abs=0.16)
     assert time_to_collision(box, 2.0, row) == math.inf
     assert time_to_collision(box, 10.0, np.zeros((0, 9))) == math.inf
+
+
+def test_a_stop_line_does_not_reach_across_town(referee, graph):
+    far, lane = on_street(graph, ahead=40.0)
+    line = graph.road_map.stop_lines[lane.id].mean(axis=0)
+    # Beside the line's prolongation, 12 m to the side: passing it there is passing nothing.
+    side = np.array([-math.sin(far.yaw), math.cos(far.yaw)]) * 12.0
+    start = line + side - 4.5 * np.array([math.cos(far.yaw), math.sin(far.yaw)])
+    before = CarState(x=float(start[0]), y=float(start[1]), yaw=far.yaw, speed=10.0)
+    after = CarState(x=before.x + 2 * math.cos(far.yaw), y=before.y + 2 * math.sin(far.yaw), yaw=far.yaw, speed=10.0)
+    match = graph.lane_at(far.x, far.y, far.yaw)
+    event = referee.judge(before, after, match, match, np.zeros((0, 9), np.float32), np.zeros(0, np.int64), True)
+    assert not event & Event.RED_LIGHT
+
+
+def test_others_brake_for_a_car_across_their_path_and_only_then(graph):
+    state, _ = on_street(graph, speed=0.0)
+    box = ego_box(state, CarConfig())
+    crossing = beside(state, 0.0, -9.0, yaw=math.pi / 2, speed=8.0)
+    passed = beside(state, 0.0, 6.0, yaw=math.pi / 2, speed=8.0)
+    following = beside(state, -9.0, 0.0, speed=8.0)
+    oncoming = beside(state, 15.0, 3.3, yaw=math.pi, speed=10.0)
+    rows = np.array([crossing, passed, following, oncoming])
+    assert about_to_hit(box, 0.0, 0.0, rows).tolist() == [True, False, False, False]
