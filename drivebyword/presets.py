@@ -18,14 +18,13 @@ def tiny() -> TrainConfig:
     from drivebyword.world import rigs
 
     rig = rigs.tiny()
-    # Single frames first, memory later; the policy drives from the second round on, first with an expert who
-    # takes over before it fails, then alone (docs/LOG.md, 2026-11-22).
+    # The policy drives from the second round on, first with an expert who takes over before it fails, then
+    # alone (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
     rounds = (
         RoundConfig(demonstrations=150, steps=500),
         *(RoundConfig(rollouts=24, rescue=RescueConfig(), steps=450) for _ in range(5)),
-        *(RoundConfig(rollouts=24, steps=450) for _ in range(3)),
-        *(RoundConfig(rollouts=24, steps=400, frames=3, batch=14) for _ in range(2)),
-        RoundConfig(steps=700, frames=3, batch=14),
+        RoundConfig(rollouts=24, steps=450),
+        RoundConfig(steps=1000),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 

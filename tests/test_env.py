@@ -96,7 +96,7 @@ def test_a_scene_does_not_depend_on_the_scenes_before_it(env):
 def test_asking_the_expert_changes_nothing(env):
     def run(ask):
         env.reset(seed=SEED)
-        for _ in range(20):
+        for _ in range(10):
             if ask:
                 env.expert()
             env.step(np.array([0.0, 0.3, 0.0]))

@@ -15,8 +15,16 @@ def small(steps: int = 10) -> TrainConfig:
         policy,
         encoder=dataclasses.replace(policy.encoder, width=48, hidden=96, vision_layers=1, stem=16),
         decoder=dataclasses.replace(
-            policy.decoder, width=64, layers=2, heads=4, kv_heads=2, head_width=16, hidden=96, moe_from=1,
-            expert_hidden=48, shared_hidden=48,
+            policy.decoder,
+            width=64,
+            layers=2,
+            heads=4,
+            kv_heads=2,
+            head_width=16,
+            hidden=96,
+            moe_from=1,
+            expert_hidden=48,
+            shared_hidden=48,
         ),
     )
     rounds = (

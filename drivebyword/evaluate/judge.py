@@ -110,17 +110,19 @@ def _drive(
 
 
 def _surviving(make_worker: Callable[[], Any], todo: list[Scene], processes: int) -> Iterator[Done[Scene]]:
-    """Drive all scenes even when processes die: what is lost is driven once more, alone, then given up."""
+    """Drive all scenes even when processes die: what is lost is driven once more, each alone, then given up."""
     left = list(todo)
-    for count in (processes, 1):
-        try:
-            for done in run_tasks(make_worker, list(left), count):
-                left.remove(done.task)
-                yield done
-        except RuntimeError as error:
-            why = str(error)
-    for scene in left:
-        yield Done(scene, None, why)
+    try:
+        for done in run_tasks(make_worker, list(left), processes):
+            left.remove(done.task)
+            yield done
+    except RuntimeError:
+        # A process that dies may take another scene's finished result with it: no two share one from here on.
+        for scene in left:
+            try:
+                yield from run_tasks(make_worker, [scene], 1)
+            except RuntimeError as error:
+                yield Done(scene, None, str(error))
 
 
 def _make_worker(rows: dict[str, Row], suite: Suite, rig: RigConfig) -> Callable[[Scene], dict[str, Any]]:

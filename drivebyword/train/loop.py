@@ -232,8 +232,8 @@ class _Run:
         keep = min(self.config.average, (1 + step) / (10 + step))
         for slow, fast in zip(self.average.parameters(), self.policy.parameters(), strict=True):
             slow.lerp_(fast, 1 - keep)
-        for slow, fast in zip(self.average.buffers(), self.policy.buffers(), strict=True):
-            slow.copy_(fast)
+        for kept, fresh in zip(self.average.buffers(), self.policy.buffers(), strict=True):
+            kept.copy_(fresh)
 
     def _save(self) -> None:
         save_state(self.out, self.config, self.state, self.policy, self.average, self.optimizer)

@@ -8,6 +8,7 @@ the path the expert was on, the speed it wanted one second ahead, and the intent
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional
 from drivebyword.core.records import INTENTS, PLAN_DISTANCES
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
-from drivebyword.train.table import Draw, Frames
+from drivebyword.train.table import Draw, Frames, FrameTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +78,7 @@ class Teacher:
         intent = light["intent"][index[:, -1]]
         words = torch.from_numpy(self._words(intent, draw.wording))
         cameras = {
-            name: torch.from_numpy(frames.heavy(lambda table, name=name: table.cameras[name], index))
-            for name in frames.tables[0].cameras
+            name: torch.from_numpy(frames.heavy(partial(_camera, name), index)) for name in frames.tables[0].cameras
         }
         batch = Batch(
             cameras=cameras,
@@ -132,6 +132,11 @@ class Teacher:
         c = self.config
         loss = 3.0 * act + c.reason * reason / 3.0 + c.plan * plan + c.speed * speed + c.intent * intent
         return {"loss": loss, "act": act, "reason": reason / 3.0, "plan": plan, "speed": speed, "intent": intent}
+
+
+def _camera(name: str, table: FrameTable) -> np.ndarray:
+    """Return a table's pictures of one camera."""
+    return table.cameras[name]
 
 
 def read_wordings(policy: PolicyConfig) -> Wordings:

@@ -1,7 +1,6 @@
 """LiDAR, radar and line of sight: the table of solids in, ranges out.
 
-As in kernel.py, every LiDAR or radar column is a vertical half-plane, so each solid is cut once a column and all
-beams of the column are answered from that cut.
+As in kernel.py a column is a vertical half-plane: each solid is cut once, all beams are answered from that cut.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "0f3549e9528b"
-"""Content of the files this one compiles in; a test says what to write. numba's cache sees only this file change."""
+CALLED = "0f3549e9528b"  # Content of the files compiled in; a test says what to write (numba's cache cannot see them).
 PARTS = 3
 """Rays cast across one column's azimuth step; it answers with the nearest, so that slim things are not missed."""
 _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -48,10 +46,7 @@ _jit = nb.njit(cache=True, nogil=True, error_model="numpy")
 @_jit
 @no_type_check
 def _cut(f, shape, x, y, dirx, diry, beam):  # type: ignore[no-untyped-def]
-    """Cut a ray in the plane with a solid's outline: entry, exit and face (0 front .. 3 right); entry < 0 is a miss.
-
-    `beam` is half the angle to the next ray: slim things between two rays still answer, as a beam has a width.
-    """
+    """Cut a ray of half-width `beam` rad with an outline: entry, exit, face (0 front .. 3 right); entry < 0: miss."""
     px, py = x - f[CX], y - f[CY]
     cs, sn = f[COS], f[SIN]
     if beam > 0.0 and f[HL] < 0.4 and f[HW] < 0.4:
