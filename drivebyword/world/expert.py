@@ -187,7 +187,7 @@ class Expert:
                     self._amber = (span.link.from_lane, late)
                 if self._amber[1]:
                     return None
-            return Limit(cause="red_light", relation="junction_ahead", stop=span.start - min(STAND_OFF, 0.5 * room))
+            return Limit(cause="red_light", relation="junction_ahead", stop=span.start - STAND_OFF)
         return None
 
     def _sumo_limit(

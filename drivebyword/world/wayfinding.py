@@ -98,6 +98,8 @@ class Wayfinder:
     def update(self, state: CarState, snapshot: Snapshot, mission: Errand) -> Way:
         """Keep the track, or lay a new one where the mission, the lane or the car's place asks for it."""
         start, strayed = self._where(state, mission.route)
+        if self._start is None or start.lane.edge != self._start.lane.edge:
+            self._side = self._left = None
         onward = self._edges_after(start, mission.route)
         astray = blocked = False
         pace = None
@@ -323,8 +325,6 @@ class Wayfinder:
         reach = self._blend_reach(offset - goal, state.speed)
         if abs(offset) > 0.15 or goal:
             track = shifted(track, s, offset, goal, reach)
-        if self._start is None or start.lane.edge != self._start.lane.edge:
-            self._side = self._left = None
         self._merged_at = s + reach if abs(offset) > 1.0 else 0.0
         self._way = Way(track=track, s=s, offset=offset)
         self._start, self._onward, self._goal = start, list(onward), goal
