@@ -60,7 +60,7 @@ def render_page(report: dict[str, Any]) -> str:
     where = report["machine"]
     about = (
         f"<code>{escape(report['command'])}</code><br>suite {escape(report['suite'])} "
-        f"({report['suite_hash']}), seeds {a} to {b - 1}, made {escape(report['created'])}, "
+        f"({report['suite_hash']}), {report['split']} seeds {a} to {b - 1}, made {escape(report['created'])}, "
         f"commit {escape(str(report['commit'] or 'unknown'))[:12]}, {escape(str(where.get('cpu')))}, "
         f"{where.get('cores')} cores"
     )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from drivebyword.core.seeds import split_of
 from drivebyword.data.files import write_atomic, write_json
 from drivebyword.evaluate.intervals import (
     bootstrap_mean,
@@ -77,6 +78,7 @@ def build_report(
         "suite": suite.name,
         "suite_hash": digest,
         "seeds": list(seeds),
+        "split": split_of(seeds[0]),
         "policies": policies,
         "comparisons": _comparisons(by_row),
     }
