@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
+SEEDS ?= 300
 # Pass e.g. PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" for a CPU-only torch.
 PIP_FLAGS ?=
 TORCH ?= torch==2.13.0
@@ -51,8 +52,8 @@ format: setup ## rewrite files as `make lint` wants them
 train-tiny: setup ## make the shipped checkpoint from nothing (2.5 h on 2 cores, resumable)
 	@OMP_NUM_THREADS=2 $(BIN)/drivebyword train tiny --out $(OUT)/train/tiny
 
-evaluate: setup ## score the shipped policy and its control rows on suite `town`
-	@$(BIN)/drivebyword evaluate --suite town --out $(OUT)/evaluate
+evaluate: setup ## judge the shipped policy and its control rows (hours; SEEDS=20 for a first look)
+	@$(BIN)/drivebyword evaluate --suite town --seeds $(SEEDS) --out $(OUT)/evaluate
 
 bench: setup ## frames per second of the world, decisions per second of the policy
 	@$(BIN)/drivebyword bench world --out $(OUT)/bench

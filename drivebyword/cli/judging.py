@@ -64,12 +64,19 @@ class Compare:
 
     def run(self) -> int:
         """Judge both, then print the differences."""
+        from drivebyword.data.files import read_json
         from drivebyword.evaluate.rows import Row
 
         if self.first == self.second:
             raise ValueError(f"both policies are {self.first!r}: name two different ones")
         rows = {name: Row(driver=_factory(name), guarded=self.guard) for name in (self.first, self.second)}
-        return _judge(rows, self.suite, self.seeds, self.out, self.processes, ())
+        code = _judge(rows, self.suite, self.seeds, self.out, self.processes, ())
+        for found in read_json(self.out / "report.json")["comparisons"]:
+            print(
+                f"{found['metric']}: {found['a']} minus {found['b']} = {found['difference']:+.3f} "
+                f"[{found['low']:+.3f}, {found['high']:+.3f}], p = {found['p_value']:.3g}, n = {found['n']}"
+            )
+        return code
 
 
 @dataclass(frozen=True, kw_only=True)
