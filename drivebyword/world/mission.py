@@ -42,7 +42,7 @@ REACH = (40.0, 100.0)
 """Metres before a junction from which on a sentence about it may be typed, drawn for each."""
 BRANCHES = ("left", "right", "straight")
 SCARCE = ("slower", "faster", "lane_left", "lane_right", "left_second", "right_second", "straight_second")
-"""Intents that few places offer: waited for twice as long."""
+"""Intents that few places offer: waited for half as long again."""
 TURN_SPEED, COMFORT = 5.0, 2.0
 
 
@@ -314,7 +314,7 @@ class Mission:
         intent = self.script[0]
         if not self._fits(intent, moment):
             self._waited += moment.dt if moment.state.speed > 2.0 else 0.0
-            patience = PATIENCE_S * (2.0 if intent in SCARCE else 1.0)
+            patience = PATIENCE_S * (1.5 if intent in SCARCE else 1.0)
             offer = self._offer(moment) if self._waited > patience else None
             if offer is None:
                 return
@@ -331,9 +331,9 @@ class Mission:
         Straight on fits from every lane, turns from one: taking whatever fits first would make straight on
         what habit says. So one branch is drawn in advance, and only long waiting takes another.
         """
-        if self._waited > 3 * PATIENCE_S:
+        if self._waited > 2.5 * PATIENCE_S:
             names = [self._spare, "left", "right", "straight"]
-        elif self._waited > 2 * PATIENCE_S and self._spare != "straight":
+        elif self._waited > 2.0 * PATIENCE_S and self._spare != "straight":
             names = [self._spare, "left", "right"]
         else:
             names = [self._spare]
