@@ -15,11 +15,11 @@ from numba import njit
 from drivebyword.world.events import apart
 
 NEAR = 25.0
-MARGIN = 0.3
+MARGIN = 0.2
 """Metres of air that count as contact."""
 SAME_WAY = 0.3
 """Radians of heading within which SUMO's own car-following does the work."""
-LEAST_SPEED = 1.5
+LEAST_SPEED = 1.0
 """m/s assumed of who stands: pulling off into the ego is foreseen too."""
 
 
@@ -37,7 +37,7 @@ def _about_to_hit(ego, speed, yaw_rate, agents):  # type: ignore[no-untyped-def]
         if dx * np.cos(yaw) + dy * np.sin(yaw) <= 0.0 or turned < SAME_WAY:
             continue
         pace = max(LEAST_SPEED, np.sqrt(agents[k, 6] ** 2 + agents[k, 7] ** 2))
-        horizon = 0.5 + pace / 9.0
+        horizon = 0.25 + pace / 8.0
         ax, ay, ex, ey, eyaw = agents[k, 0], agents[k, 1], ego[0], ego[1], ego[2]
         step = 0.1
         for _ in range(int(horizon / step)):
