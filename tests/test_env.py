@@ -208,7 +208,7 @@ def judge(referee, graph, state, agents=(), kinds=(), red=False, before=None):
     rows = np.array(agents, np.float32).reshape(-1, 9)
     before = before or state
     at = [graph.lane_at(s.x, s.y, s.yaw) for s in (before, state)]
-    return referee.judge(before, state, at[0], at[1], rows, np.array(kinds, np.int64), red)
+    return referee.judge(before, state, at[0], at[1], rows, np.array(kinds, np.int64), np.arange(len(rows)), red)
 
 
 def beside(state, forward, left, yaw=0.0, speed=0.0, length=4.4, width=1.8):
@@ -249,6 +249,18 @@ def test_people_and_cyclists_count_as_persons_and_distance_as_nothing(referee, g
     for kind in (AgentKind.PEDESTRIAN, AgentKind.BICYCLE):
         assert judge(referee, graph, state, [person], [kind]) & Event.COLLISION_PERSON
     assert judge(referee, graph, state, [beside(state, 6.0, 0.0)], [AgentKind.CAR]) == Event.NONE
+
+
+def test_people_may_squeeze_past_a_car_that_stands_and_walk_on_when_it_starts(referee, graph):
+    standing, _ = on_street(graph, speed=0.0)
+    person = beside(standing, 2.3, 0.2, length=0.4, width=0.5)
+    for _ in range(4):
+        event = judge(referee, graph, standing, [person], [AgentKind.PEDESTRIAN])
+    assert event == Event.NONE
+    starting, _ = on_street(graph, speed=0.4)
+    assert judge(referee, graph, starting, [person], [AgentKind.PEDESTRIAN]) == Event.NONE
+    assert judge(referee, graph, starting) == Event.NONE
+    assert judge(referee, graph, starting, [person], [AgentKind.PEDESTRIAN]) & Event.COLLISION_PERSON
 
 
 def test_passing_a_red_line_is_seen_and_a_green_one_is_not(referee, graph):
@@ -299,7 +311,9 @@ def test_a_stop_line_does_not_reach_across_town(referee, graph):
     before = CarState(x=float(start[0]), y=float(start[1]), yaw=far.yaw, speed=10.0)
     after = CarState(x=before.x + 2 * math.cos(far.yaw), y=before.y + 2 * math.sin(far.yaw), yaw=far.yaw, speed=10.0)
     match = graph.lane_at(far.x, far.y, far.yaw)
-    event = referee.judge(before, after, match, match, np.zeros((0, 9), np.float32), np.zeros(0, np.int64), True)
+    event = referee.judge(
+        before, after, match, match, np.zeros((0, 9), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64), True
+    )
     assert not event & Event.RED_LIGHT
 
 

@@ -134,8 +134,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.traffic.step(self._state)
         self._step += 1
         self._read()
+        now = self._snapshot
         happened = self._referee.judge(
-            before, self._state, match, self._match, self._snapshot.agents, self._snapshot.agent_kind, red
+            before, self._state, match, self._match, now.agents, now.agent_kind, now.agent_key, red
         )
         self._odometer.advance(before, self._state)
         moment = self._moment(planned)

@@ -102,6 +102,7 @@ class Referee:
         self.offroad_s = self.wrong_way_s = 0.0
         self._standing_s = 0.0
         self._crept: str | None = None
+        self._squeezing: set[int] = set()
         self._reach = car.length - car.rear_overhang
 
     def judge(
@@ -112,6 +113,7 @@ class Referee:
         match: LaneMatch | None,
         agents: Float[np.ndarray, "M 9"],
         kinds: np.ndarray,
+        keys: np.ndarray,
         red: bool,
     ) -> Event:
         """Return the events of one step.
@@ -123,7 +125,7 @@ class Referee:
         """
         box = ego_box(state, self.car)
         self._standing_s = self._standing_s + self.dt if state.speed < 0.1 else 0.0
-        events = self._collisions(box, state, match, agents, kinds)
+        events = self._collisions(box, state, match, agents, kinds, keys)
         events |= self._off_road(box)
         self.wrong_way_s = self.wrong_way_s + self.dt if match is not None and match.wrong_way else 0.0
         if self.wrong_way_s > WRONG_WAY_S:
@@ -137,12 +139,17 @@ class Referee:
         match: LaneMatch | None,
         agents: Float[np.ndarray, "M 9"],
         kinds: np.ndarray,
+        keys: np.ndarray,
     ) -> Event:
         events = Event.NONE
-        for k in np.flatnonzero(_touching(box, agents)):
+        touching = np.flatnonzero(_touching(box, agents))
+        # People squeeze past a car that stands; who came so near by themselves may also walk on from it.
+        walkers = {int(keys[k]) for k in touching if kinds[k] == int(AgentKind.PEDESTRIAN)}
+        self._squeezing = walkers if self._standing_s > 0.5 else walkers & self._squeezing
+        for k in touching:
             person = kinds[k] in (int(AgentKind.PEDESTRIAN), int(AgentKind.BICYCLE))
-            if kinds[k] == int(AgentKind.PEDESTRIAN) and self._standing_s > 0.5:
-                continue  # people squeeze past a car that stands
+            if int(keys[k]) in self._squeezing:
+                continue
             events |= Event.COLLISION_PERSON if person else Event.COLLISION_VEHICLE
             if self._at_fault(box, state, match, agents[k].astype(np.float64)):
                 events |= Event.AT_FAULT

@@ -375,7 +375,8 @@ class Mission:
             return False
         least = self._least_ahead(moment.state.speed)
         if self._lane_allows(moment.match.lane, route[1]):
-            return least <= moment.ahead <= max(self._reach, least + 10.0)
+            reach = self._reach if self._waited < PATIENCE_S else 2.0 * self._reach
+            return least <= moment.ahead <= max(reach, least + 10.0)
         lane = self.graph.links_between(base[0], route[1])[0].from_lane
         side = 1 if self.graph.road_map.lanes[lane].index > moment.match.index else -1
         room = not is_beside(moment, side, self.graph.road_map.lanes[lane].width, reach=12.0)

@@ -1,17 +1,19 @@
-"""Others' reflexes: the ego and the agents around it in, who is about to drive into it out.
+"""Others' reflexes: the ego and the vehicles around it in, orders to SUMO out.
 
 SUMO's vehicles keep to lanes, gaps and right of way, and see nothing else: one that has the right of way
-would drive into a car that stands across its path. Real drivers brake.
+would drive into a car that stands across its path, and one that thinks it is the ego's turn would stand in
+the ego's way for ever. Real drivers brake, and real drivers go when nobody else does.
 """
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numba import njit
 
+from drivebyword.world.demand import EGO
 from drivebyword.world.events import apart
 
 NEAR = 25.0
@@ -21,6 +23,10 @@ SAME_WAY = 0.3
 """Radians of heading within which SUMO's own car-following does the work."""
 LEAST_SPEED = 1.0
 """m/s assumed of who stands: pulling off into the ego is foreseen too."""
+PATIENCE_S, FREED_S, FREED_SPEED = 4.0, 3.0, 2.5
+"""Who has waited this long in a junction for a standing ego goes first, for so long, at this speed."""
+_ALL_CHECKS, _NO_SAFE_GAP = 31, 6
+"""SUMO's speed modes: every check, and only the limits of acceleration."""
 
 
 @njit(cache=True)
@@ -56,3 +62,54 @@ def about_to_hit(
 ) -> Bool[np.ndarray, " M"]:
     """Tell which agents would drive into the ego's box (centre x, y, yaw, length, width) if they did not brake."""
     return _about_to_hit(box, speed, yaw_rate, agents)
+
+
+class Reflexes:
+    """What SUMO's vehicles would not do by themselves, for one simulation."""
+
+    def __init__(self, sumo: Any, dt: float) -> None:
+        self.sumo, self.dt = sumo, dt
+        self._braking: set[str] = set()
+        self._freed: dict[str, float] = {}
+        self._ego_stands = 0.0
+
+    def act(
+        self, box: Float[np.ndarray, " 5"], speed: float, yaw_rate: float, names: list[str], agents: np.ndarray
+    ) -> None:
+        """Order braking and going on; `names` are the vehicles of the first rows of `agents`."""
+        alarmed = about_to_hit(box, speed, yaw_rate, agents[: len(names)])
+        braking = {names[k] for k in np.flatnonzero(alarmed)}
+        for name in sorted(braking - self._braking):
+            self._order(name, 0.0, _ALL_CHECKS)
+            self._freed.pop(name, None)
+        for name in sorted((self._braking - braking) & set(names)):
+            self._order(name, -1.0, _ALL_CHECKS)
+        self._braking = braking
+        self._ego_stands = self._ego_stands + self.dt if speed < 0.3 else 0.0
+        if self._ego_stands > PATIENCE_S or self._freed:
+            self._untie(names)
+
+    def _untie(self, names: list[str]) -> None:
+        """Let those go whom only the standing ego keeps inside a junction."""
+        vehicle = self.sumo.vehicle
+        for name in [n for n in self._freed if n not in names]:
+            del self._freed[name]
+        for name in names:
+            left = self._freed.get(name)
+            if left is not None:
+                self._freed[name] = left - self.dt
+                if left <= 0.0:
+                    del self._freed[name]
+                    self._order(name, -1.0, _ALL_CHECKS)
+            elif (
+                name not in self._braking
+                and vehicle.getWaitingTime(name) > PATIENCE_S
+                and vehicle.getLaneID(name).startswith(":")
+                and (vehicle.getLeader(name, 10.0) or ("", 0.0))[0] == EGO
+            ):
+                self._freed[name] = FREED_S
+                self._order(name, FREED_SPEED, _NO_SAFE_GAP)
+
+    def _order(self, name: str, speed: float, mode: int) -> None:
+        self.sumo.vehicle.setSpeedMode(name, mode)
+        self.sumo.vehicle.setSpeed(name, speed)

@@ -88,7 +88,7 @@ class Scenario:
             people=int(rng.integers(self.people[0], self.people[1] + 1)),
             weather=weather,
             script=script,
-            time_limit_s=110.0 + 45.0 * len(script),
+            time_limit_s=140.0 + 45.0 * len(script),
         )
 
 

@@ -22,7 +22,7 @@ from drivebyword.core.records import SignalState
 from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, Streets, first_round, write_demand
 from drivebyword.world.events import ego_box
 from drivebyword.world.quiet import quiet_stderr
-from drivebyword.world.reflex import about_to_hit
+from drivebyword.world.reflex import Reflexes
 from drivebyword.world.roads import RoadMap
 
 SENSE_RADIUS = 110.0
@@ -112,8 +112,9 @@ class Traffic:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sumo: Any = None
         self._planned: float | None = None
-        self._braking: set[str] = set()
-        """Vehicles that brake because they would drive into the ego."""
+        self._reflexes: Reflexes
+        self._acted = False
+        """Whether the others' reflexes have been given for this step."""
         self._plan: SpeedPlan | None = None
         self._ahead: tuple[Any, Any] | None = None
         self._now = CarState(x=0.0, y=0.0, yaw=0.0)
@@ -136,7 +137,8 @@ class Traffic:
         self._shift_signals(seed)
         self._yaw = np.full(len(self.population.kind), np.nan)
         self._seen = np.full(len(self.population.kind), -2, np.int64)
-        self._steps, self.time_s, self._braking = 0, 0.0, set()
+        self._steps, self.time_s, self._acted = 0, 0.0, False
+        self._reflexes = Reflexes(self._sumo, self.dt)
         self._sumo.simulationStep()
         if EGO not in self._sumo.vehicle.getIDList():
             raise RuntimeError(f"SUMO could not put the ego on lane {spawn.lane} at {spawn.position:.1f} m")
@@ -293,7 +295,7 @@ class Traffic:
         self._sumo.simulationStep()
         _halfway = False
         self._now = state
-        self._steps += 1
+        self._steps, self._acted = self._steps + 1, False
         self.time_s += self.dt
 
     def set_route(self, edges: list[str]) -> None:
@@ -345,19 +347,11 @@ class Traffic:
                 rows.append(people.person_rows[name])
                 values.append((x, y, get_angle(name), get_speed(name), 0))
         found = self._assemble(np.array(rows, np.int64), np.array(values, np.float64).reshape(-1, 5))
-        self._brace(np.array(rows, np.int64), found.agents)
+        if not self._acted:
+            names = [f"v{row}" for row in rows if row < len(people.vehicle_rows)]
+            self._reflexes.act(ego_box(self._now, self.car), self._now.speed, self._now.yaw_rate, names, found.agents)
+            self._acted = True
         return found
-
-    def _brace(self, rows: np.ndarray, agents: np.ndarray) -> None:
-        """Let vehicles brake that would drive into the ego, and go on when they no longer would."""
-        alarmed = about_to_hit(ego_box(self._now, self.car), self._now.speed, self._now.yaw_rate, agents)
-        braking = {f"v{row}" for row in rows[alarmed].tolist() if row < len(self.population.vehicle_rows)}
-        present = set(self._sumo.vehicle.getIDList()) if braking != self._braking else set()
-        for name in sorted((braking - self._braking) & present):
-            self._sumo.vehicle.setSpeed(name, 0.0)
-        for name in sorted((self._braking - braking) & present):
-            self._sumo.vehicle.setSpeed(name, -1.0)
-        self._braking = braking
 
     def _assemble(self, rows: np.ndarray, values: np.ndarray) -> Agents:
         yaw = (90.0 - values[:, 2]) * _RADIANS
