@@ -26,7 +26,7 @@ class CollisionConfig:
     """What the emergency brake is trusted with (the car can do 8)."""
     early_decel: float = 3.0
     """With this gentler brake a conflict only forbids the throttle."""
-    gap: float = 0.5
+    gap: float = 1.2
     """To be kept ahead of the bumper at standstill; `gap_s` seconds of travel are added."""
     gap_s: float = 0.06
     hysteresis: float = 0.3
