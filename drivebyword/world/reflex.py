@@ -64,6 +64,14 @@ def about_to_hit(
     return _about_to_hit(box, speed, yaw_rate, agents)
 
 
+def _follows(box: Float[np.ndarray, " 5"], agents: Float[np.ndarray, "M 9"]) -> Bool[np.ndarray, " M"]:
+    """Tell who stands behind the ego, headed its way: they are right to wait."""
+    dx, dy, yaw = box[0] - agents[:, 0], box[1] - agents[:, 1], agents[:, 2]
+    along, across = dx * np.cos(yaw) + dy * np.sin(yaw), dy * np.cos(yaw) - dx * np.sin(yaw)
+    turned = np.abs((yaw - box[2] + np.pi) % (2 * np.pi) - np.pi)
+    return (along > 0.0) & (np.abs(across) < 2.5) & (turned < 1.0)
+
+
 class Reflexes:
     """What SUMO's vehicles would not do by themselves, for one simulation."""
 
@@ -87,14 +95,14 @@ class Reflexes:
         self._braking = braking
         self._ego_stands = self._ego_stands + self.dt if speed < 0.3 else 0.0
         if self._ego_stands > PATIENCE_S or self._freed:
-            self._untie(names)
+            self._untie(names, _follows(box, agents[: len(names)]))
 
-    def _untie(self, names: list[str]) -> None:
+    def _untie(self, names: list[str], behind: Bool[np.ndarray, " M"]) -> None:
         """Let those go whom only the standing ego keeps inside a junction."""
         vehicle = self.sumo.vehicle
         for name in [n for n in self._freed if n not in names]:
             del self._freed[name]
-        for name in names:
+        for name, follows in zip(names, behind):
             left = self._freed.get(name)
             if left is not None:
                 self._freed[name] = left - self.dt
@@ -103,6 +111,7 @@ class Reflexes:
                     self._order(name, -1.0, _ALL_CHECKS)
             elif (
                 name not in self._braking
+                and not follows
                 and vehicle.getWaitingTime(name) > PATIENCE_S
                 and vehicle.getLaneID(name).startswith(":")
                 and (vehicle.getLeader(name, 10.0) or ("", 0.0))[0] == EGO

@@ -370,6 +370,10 @@ class Traffic:
         lights = _LIGHTS[values[:, 4].astype(np.int64) & 15]
         return Agents(agents=agents, kind=kind, lights=lights, key=self.population.key[rows])
 
+    def count(self) -> tuple[int, int]:
+        """Return how many vehicles (without the ego) and people are in town now."""
+        return int(self._sumo.vehicle.getIDCount()) - 1, int(self._sumo.person.getIDCount())
+
     def signals(self) -> Int[np.ndarray, " S"]:
         """Return the state of every head of RoadMap.signals."""
         if not len(self._heads):
