@@ -175,7 +175,7 @@ class Traffic:
         options += ["--collision.action", "none", "--ignore-route-errors", "true", "--time-to-teleport", "-1"]
         options += ["--no-warnings", "true", "--no-step-log", "true", "--duration-log.disable", "true"]
         options += ["--xml-validation", "never", "--xml-validation.net", "never", "--seed", str(seed % (2**31))]
-        options += ["--pedestrian.striping.dawdling", "0.1", "--time-to-impatience", "40"]
+        options += ["--pedestrian.striping.dawdling", "0.1"]
         if _halfway:
             libsumo.simulationStep()
             _halfway = False
