@@ -178,6 +178,88 @@ class Referee:
     def _off_road(self, box: Float[np.ndarray, " 5"]) -> Event:
         points = np.concatenate([box_corners(*box), box[None, :2]])
         on = self.graph.is_drivable(points)
+        # The middle alone may lie on the hair between two lanes' rasters.
+        corners = int((~on[:4]).sum())
+        off = corners >= 2 or (corners == 1 and not on[4])
+        self.offroad_s = self.wrong_way_s = 0.0
+        self._standing_s = 0.0
+        self._crept: str | None = None
+        self._squeezing: set[int] = set()
+        self._reach = car.length - car.rear_overhang
+
+    def judge(
+        self,
+        before: CarState,
+        state: CarState,
+        match_before: LaneMatch | None,
+        match: LaneMatch | None,
+        agents: Float[np.ndarray, "M 9"],
+        kinds: np.ndarray,
+        keys: np.ndarray,
+        red: bool,
+    ) -> Event:
+        """Return the events of one step.
+
+        Args:
+            before: State at the start of the step.
+            match_before: Lane at the start of the step.
+            red: Whether the signal of the link the ego is about to take showed red when the step began.
+        """
+        box = ego_box(state, self.car)
+        self._standing_s = self._standing_s + self.dt if state.speed < 0.1 else 0.0
+        events = self._collisions(box, state, match, agents, kinds, keys)
+        events |= self._off_road(box)
+        self.wrong_way_s = self.wrong_way_s + self.dt if match is not None and match.wrong_way else 0.0
+        if self.wrong_way_s > WRONG_WAY_S:
+            events |= Event.WRONG_WAY
+        return events | self._stop_line(before, state, match_before, red)
+
+    def _collisions(
+        self,
+        box: Float[np.ndarray, " 5"],
+        state: CarState,
+        match: LaneMatch | None,
+        agents: Float[np.ndarray, "M 9"],
+        kinds: np.ndarray,
+        keys: np.ndarray,
+    ) -> Event:
+        events = Event.NONE
+        touching = np.flatnonzero(_touching(box, agents))
+        # People squeeze past a car that stands; who came so near by themselves may also walk on from it.
+        walkers = {int(keys[k]) for k in touching if kinds[k] == int(AgentKind.PEDESTRIAN)}
+        self._squeezing = walkers if self._standing_s > 0.5 else walkers & self._squeezing
+        for k in touching:
+            person = kinds[k] in (int(AgentKind.PEDESTRIAN), int(AgentKind.BICYCLE))
+            if int(keys[k]) in self._squeezing:
+                continue
+            events |= Event.COLLISION_PERSON if person else Event.COLLISION_VEHICLE
+            if self._at_fault(box, state, match, agents[k].astype(np.float64)):
+                events |= Event.AT_FAULT
+        if _touching(box, self.solids).any():
+            events |= Event.COLLISION_STATIC | Event.AT_FAULT
+        return events
+
+    def _at_fault(
+        self, box: Float[np.ndarray, " 5"], state: CarState, match: LaneMatch | None, other: Float[np.ndarray, " 9"]
+    ) -> bool:
+        """Tell whether a collision is the ego's fault, as nuPlan does."""
+        if state.speed <= STOPPED:
+            return False
+        if math.hypot(other[6], other[7]) <= STOPPED:
+            return True
+        lead, strip = box[3] / 2 - 0.05, np.array([[0.1, box[4]]])
+        ends = [[box[0] + way * lead * math.cos(box[2]), box[1] + way * lead * math.sin(box[2])] for way in (1, -1)]
+        front, rear = (np.concatenate([end, box[2:3], strip[0]]) for end in ends)
+        if boxes_overlap(front, other[None, :5])[0]:
+            return True
+        if boxes_overlap(rear, other[None, :5])[0] or match is None or match.internal:
+            return match is None
+        lane = self.graph.road_map.lanes[match.lane]
+        return match.wrong_way or abs(match.offset) + self.car.width / 2 > lane.width / 2 + 0.1
+
+    def _off_road(self, box: Float[np.ndarray, " 5"]) -> Event:
+        points = np.concatenate([box_corners(*box), box[None, :2]])
+        on = self.graph.is_drivable(points)
         off = not on[4] or int((~on[:4]).sum()) >= 2
         self.offroad_s = self.offroad_s + self.dt if off else 0.0
         return Event.OFFROAD if off else Event.NONE
