@@ -1,7 +1,7 @@
 """The world as a gymnasium environment: actuation in, what the sensors saw out; ground truth only in `info`.
 
-One step is one decision (0.2 s): SUMO plans and moves everybody, the ego's own dynamics move the ego, the
-sensors look, the mission and the referee judge. The same seed gives the same bytes on every process.
+One step is one decision (0.2 s): SUMO moves everybody, the ego's own dynamics the ego, the sensors look, mission and
+referee judge. The same seed gives the same bytes on every process.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.observation_space = self._observation_space()
         self.action_space = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
         self._places = Places(self.rig, self.car, self.dt, render_sensors)
-        # Set by reset().
         self.scene: Scene
         self.mission: Mission
         self.weather = Weather()
