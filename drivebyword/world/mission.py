@@ -41,6 +41,8 @@ PATIENCE_S = 9.0
 REACH = (40.0, 100.0)
 """Metres before a junction from which on a sentence about it may be typed, drawn for each."""
 BRANCHES = ("left", "right", "straight")
+SPARE_SHARES = (0.44, 0.42, 0.14)
+"""How often each is the spare branch: straight on fits most places, so it comes up often enough by itself."""
 SCARCE = ("slower", "faster", "lane_left", "lane_right", "left_second", "right_second", "straight_second")
 """Intents that few places offer: waited for half as long again."""
 TURN_SPEED, COMFORT = 5.0, 2.0
@@ -83,7 +85,7 @@ class Mission:
         self._issue_at = float(rng.uniform(1.0, 4.0))
         self._waited = 0.0
         self._reach = float(rng.uniform(*REACH))
-        self._spare = BRANCHES[int(rng.integers(3))]
+        self._spare = str(rng.choice(BRANCHES, p=SPARE_SHARES))
         self._rightmost = {graph.lanes_of(e)[0].id: graph.lanes_of(e)[0].width for e in graph.edges}
         self._extend()
 
@@ -175,7 +177,7 @@ class Mission:
             self.rng.uniform(2.0, 4.0) if self.hold or self.pull_over else self.rng.uniform(1, 3)
         )
         self._reach = float(self.rng.uniform(*REACH))
-        self._spare = BRANCHES[int(self.rng.integers(3))]
+        self._spare = str(self.rng.choice(BRANCHES, p=SPARE_SHARES))
 
     # ------------------------------------------------------------------ route
 
@@ -331,7 +333,7 @@ class Mission:
         Straight on fits from every lane, turns from one: taking whatever fits first would make straight on
         what habit says. So one branch is drawn in advance, and only long waiting takes another.
         """
-        if self._waited > 2.5 * PATIENCE_S:
+        if self._waited > 4.0 * PATIENCE_S:
             names = [self._spare, "left", "right", "straight"]
         elif self._waited > 2.0 * PATIENCE_S and self._spare != "straight":
             names = [self._spare, "left", "right"]
