@@ -13,6 +13,7 @@ from drivebyword.core.records import AgentKind, Snapshot
 from drivebyword.world.foresight import Foresight, Future
 from drivebyword.world.paths import SPACING, Track
 
+_PERSON = int(AgentKind.PEDESTRIAN)
 SIGHT = 80.0
 """Metres: nobody farther away counts, since no sensor of the student sees them."""
 MARGIN_VEHICLE, MARGIN_PERSON, MARGIN_STANDING = 0.15, 0.4, 0.05
@@ -73,7 +74,7 @@ def find_leader(track: Track, s: float, snapshot: Snapshot, car: CarConfig) -> A
     gap = arc[k] + along - s - (car.length - car.rear_overhang) - half_length
     speed = them[:, 6] * cos + them[:, 7] * sin
     moving = np.hypot(them[:, 6], them[:, 7])
-    person = snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN
+    person = snapshot.agent_kind[rows] == _PERSON
     inside = aside < car.width / 2 + half_width + np.where(person, 0.3, 0.1)
     # Crossing or oncoming traffic is judged by where it will be, not by where it is.
     settled = (turn < 0.9) | (moving < 0.5)
@@ -107,12 +108,14 @@ def find_conflict(
     creep = 1.0 if speed < 2.0 else 0.0
     run = s + speed * times + 0.5 * creep * times**2
     future = foresight.predict(snapshot, rows, accelerations, times)
-    distance = _clearance(track, run, future, agents[rows], car)
-    person = snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN
+    distance = body_clearance(track, run, future, agents[rows], car)
+    person = snapshot.agent_kind[rows] == _PERSON
     # Who walks along the road keeps beside it; who walks across does not.
     across = np.abs(np.sin(agents[rows, 2] - track.heading_at(s)))
     wide = MARGIN_VEHICLE + (MARGIN_PERSON - MARGIN_VEHICLE) * across
     margin = np.where(pace[rows] < 0.3, MARGIN_STANDING, np.where(person, wide, MARGIN_VEHICLE))
+    # Beside somebody who stands one may go on, as long as one does not come nearer.
+    margin = np.where(pace[rows] < 0.3, np.minimum(margin, distance[0] - 0.03), margin)
     hit = distance < margin
     if not hit.any():
         return None
@@ -128,7 +131,7 @@ def find_conflict(
     )
 
 
-def _clearance(
+def body_clearance(
     track: Track, run: Float[np.ndarray, " T"], future: Future, them: Float[np.ndarray, "M 9"], car: CarConfig
 ) -> Float[np.ndarray, "T M"]:
     """Return metres between the ego's body (discs along the track) and each agent's box, over time."""

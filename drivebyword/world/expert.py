@@ -31,9 +31,12 @@ from drivebyword.world.foresight import Foresight
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.paths import Track
 from drivebyword.world.roads import RoadMap
+from drivebyword.world.sidestep import Sidestep
 from drivebyword.world.traffic import SpeedPlan
 from drivebyword.world.wayfinding import Errand, Wayfinder
 
+_OPEN, _AMBER = (int(SignalState.GREEN), int(SignalState.DARK)), int(SignalState.AMBER)
+_BICYCLE = int(AgentKind.BICYCLE)
 FUTURE = 4
 """F: decisions in an act chunk."""
 HORIZON = 5
@@ -66,6 +69,8 @@ class Limit:
     stop: float = inf
     """Arc length for the front bumper to stop at."""
     leader: Ahead | None = None
+    row: int | None = None
+    """Of the agent that is the limit."""
     accel: float = inf
     """Fixed: held while it lasts."""
     stops: bool = True
@@ -91,6 +96,7 @@ class Expert:
     def __init__(self, road_map: RoadMap, graph: RoadGraph, car: CarConfig, dt: float) -> None:
         self.road_map, self.graph, self.car, self.dt = road_map, graph, car, dt
         self.wayfinder, self.foresight = Wayfinder(graph, car), Foresight(graph)
+        self.sidestep = Sidestep(graph, car, dt)
         self._front = car.length - car.rear_overhang
         self._head = {head.lane: k for k, head in enumerate(road_map.signals)}
         self.reset(0)
@@ -100,6 +106,7 @@ class Expert:
         del seed
         self.wayfinder.reset()
         self.foresight.reset()
+        self.sidestep.reset()
         self._amber: tuple[str, bool] | None = None
 
     def decide(self, snapshot: Snapshot, state: CarState, mission: Errand, speed_plan: SpeedPlan) -> ExpertDecision:
@@ -109,6 +116,7 @@ class Expert:
         factor = mission.speed_factor
         speeds = pedals.curve_speeds(track, s, factor)
         limits = self._limits(snapshot, state, mission, speed_plan)
+        self._step_aside(snapshot, limits, speed_plan)
         cap = min(float(np.interp(s, track.s, track.limit)), way.pace if way.pace is not None else inf)
         outlook = Outlook(track=track, start=s, speeds=speeds, limits=limits, cap=cap)
         act, pace, first, cause = self._roll(state, outlook)
@@ -117,6 +125,15 @@ class Expert:
         return ExpertDecision(
             act=act, reason=reason, plan=_in_ego_frame(plan, state), speed=pace[-1], blocked=way.blocked
         )
+
+    def _step_aside(self, snapshot: Snapshot, limits: list[Limit], plan: SpeedPlan) -> None:
+        """Swerve round who stands in a junction, where nobody else holds the car; from the next decision on."""
+        way = self.wayfinder.way
+        waits = any(limit.stop < inf for limit in limits) or plan.speed < 0.1
+        blocker = None if waits else next((limit.row for limit in limits if limit.row is not None), None)
+        bent = self.sidestep.find(way.track, way.s, way.offset, blocker, snapshot)
+        if bent is not None:
+            way.track = bent
 
     # ------------------------------------------------------------------ what holds the car back
 
@@ -134,7 +151,7 @@ class Expert:
         leader = find_leader(track, s, snapshot, self.car)
         if leader is not None:
             cause = "pedestrian" if leader.person else "lead_vehicle"
-            limits.append(Limit(cause=cause, relation="ahead", leader=leader, stops=leader.speed < 0.5))
+            limits.append(Limit(cause=cause, relation="ahead", leader=leader, row=leader.row, stops=leader.speed < 0.5))
             line = self._keep_clear(track, s, leader, snapshot)
             if line is not None:
                 limits.append(Limit(cause=cause, relation="junction_ahead", stop=line))
@@ -145,7 +162,7 @@ class Expert:
             if need > (0.5 if conflict.person else 0.9) or state.speed < 2.0:
                 cause = "lead_vehicle" if following or conflict.side == "ahead" else "crossing_traffic"
                 cause = "pedestrian" if conflict.person else cause
-                limits.append(Limit(cause=cause, relation=conflict.side, accel=-max(need, 0.8)))
+                limits.append(Limit(cause=cause, relation=conflict.side, row=conflict.row, accel=-max(need, 0.8)))
         limits.append(self._sumo_limit(snapshot, state, plan, signal, leader))
         return limits
 
@@ -162,9 +179,9 @@ class Expert:
         told = int(snapshot.agent_lights[leader.row]) & (Lights.LEFT | Lights.RIGHT)
         straight, right = span.link.direction == "straight", span.link.direction == "right"
         elsewhere = (straight and told != 0) or (right and told == Lights.LEFT)
-        elsewhere |= int(snapshot.agent_kind[leader.row]) == AgentKind.BICYCLE  # which has no indicators
         gaining = float(self.foresight.accelerations(snapshot)[leader.row]) > 0.3
-        waits = leader.speed < (4.5 if elsewhere else 2.0) and not gaining
+        bicycle = int(snapshot.agent_kind[leader.row]) == _BICYCLE  # which has no indicators
+        waits = elsewhere or (leader.speed < (4.5 if bicycle else 2.0) and not gaining)
         return span.start - 0.7 if waits else None
 
     def _signal(self, track: Track, s: float, state: CarState, snapshot: Snapshot) -> Limit | None:
@@ -177,11 +194,11 @@ class Expert:
             if span.link.tls is None or head is None or span.start - front > 75.0:
                 return None
             colour = int(snapshot.signals[head])
-            if colour in (SignalState.GREEN, SignalState.DARK):
+            if colour in _OPEN:
                 self._amber = None
                 return None
             room = span.start - front
-            if colour == SignalState.AMBER:
+            if colour == _AMBER:
                 if self._amber is None or self._amber[0] != span.link.from_lane:
                     late = state.speed**2 / (2 * max(room - 0.3, 0.05)) > AMBER_BRAKE
                     self._amber = (span.link.from_lane, late)
@@ -213,7 +230,7 @@ class Expert:
     def _person_near(self, snapshot: Snapshot) -> str | None:
         """Tell where a person is who is on, or within 3 m of, the way through the next junction."""
         way = self.wayfinder.way
-        people = snapshot.agents[snapshot.agent_kind == 5]
+        people = snapshot.agents[snapshot.agent_kind == int(AgentKind.PEDESTRIAN)]
         if not len(people):
             return None
         low, high = np.searchsorted(way.track.s, (way.s, way.s + 28.0))

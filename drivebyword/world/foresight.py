@@ -15,6 +15,7 @@ from drivebyword.core.records import AgentKind, Lights, Snapshot
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import Link
 
+_PERSON, _LEFT, _RIGHT = int(AgentKind.PEDESTRIAN), int(Lights.LEFT), int(Lights.RIGHT)
 TRUST_ACCELERATION = 1.5
 """Seconds for which a measured acceleration is taken to last."""
 
@@ -26,6 +27,12 @@ class Future:
     x: Float[np.ndarray, "T M"]
     y: Float[np.ndarray, "T M"]
     yaw: Float[np.ndarray, "T M"]
+
+
+def still(agents: Float[np.ndarray, "M 9"], steps: int) -> Future:
+    """Return the future of agents who stay where they are."""
+    x, y, yaw = (np.repeat(agents[None, :, k].astype(np.float64), steps, axis=0) for k in range(3))
+    return Future(x=x, y=y, yaw=yaw)
 
 
 class Foresight:
@@ -63,18 +70,18 @@ class Foresight:
         """Return the chosen agents' centres and headings at the given times."""
         them = snapshot.agents[rows].astype(np.float64)
         speed = np.hypot(them[:, 6], them[:, 7])
-        accel = np.where(snapshot.agent_kind[rows] == AgentKind.PEDESTRIAN, 0.0, accelerations[rows])
+        accel = np.where(snapshot.agent_kind[rows] == _PERSON, 0.0, accelerations[rows])
         run = _distance(speed, accel, times)
-        rate = np.clip(them[:, 8], -0.6, 0.6) * (snapshot.agent_kind[rows] != AgentKind.PEDESTRIAN)
+        rate = np.clip(them[:, 8], -0.6, 0.6) * (snapshot.agent_kind[rows] != _PERSON)
         turned = rate * times[:, None]
         future = Future(
             x=them[:, 0] + run * np.cos(them[:, 2] + turned / 2),
             y=them[:, 1] + run * np.sin(them[:, 2] + turned / 2),
             yaw=them[:, 2] + turned,
         )
-        for k, row in enumerate(rows):
-            if snapshot.agent_kind[row] != AgentKind.PEDESTRIAN and speed[k] > 0.3:
-                self._along_road(future, k, them[k], int(snapshot.agent_lights[row]), run[:, k])
+        drives = (snapshot.agent_kind[rows] != _PERSON) & (speed > 0.3)
+        for k in np.flatnonzero(drives).tolist():
+            self._along_road(future, k, them[k], int(snapshot.agent_lights[rows[k]]), run[:, k])
         return future
 
     def _along_road(
@@ -87,7 +94,9 @@ class Foresight:
             return
         link = self._link(match.lane, x, y, yaw, lights) if match.internal else None
         line, s, heading = self._path(match.lane if link is None else link.via[0], link)
-        at, offset, _ = project(np.array([x, y]), line)
+        at, offset = match.s, match.offset
+        if link is not None and link.via[0] != match.lane:
+            at, offset, _ = project(np.array([x, y]), line)
         if abs(offset) > 2.5:
             return
         there = at + run
@@ -102,7 +111,7 @@ class Foresight:
         through = self.graph.link_through(lane)
         if through is None:
             return None
-        told = "left" if lights & Lights.LEFT else "right" if lights & Lights.RIGHT else "straight"
+        told = "left" if lights & _LEFT else "right" if lights & _RIGHT else "straight"
         if through.direction == told:
             return through
         here = np.array([x, y])
