@@ -152,7 +152,7 @@ class Wayfinder:
         """Return left or right while on the way into another lane."""
         if self._side is None or self._start is None or self._start.link is not None:
             return None
-        return self._side if abs(self._aside(self._start.lane, state)) > 0.5 else None
+        return self._side if abs(self._aside(self._start.lane, state)) > 1.0 else None
 
     # ------------------------------------------------------------------ where the car is
 
