@@ -36,8 +36,10 @@ class Body:
     """SUMO's vehicle class and car-following attributes."""
 
 
-_CAR = 'vClass="passenger" accel="2.4" decel="4.5" sigma="0.3" speedFactor="normc(0.95,0.08,0.75,1.1)"'
-_HEAVY = 'accel="1.2" decel="4.0" sigma="0.3" speedFactor="normc(0.85,0.05,0.7,0.95)"'
+# They leave a prioritised car two seconds, not SUMO's one: the ego brakes where SUMO's own cars would not.
+_WARY = 'jmTimegapMinor="2.0"'
+_CAR = f'{_WARY} vClass="passenger" accel="2.4" decel="4.5" sigma="0.3" speedFactor="normc(0.95,0.08,0.75,1.1)"'
+_HEAVY = f'{_WARY} accel="1.2" decel="4.0" sigma="0.3" speedFactor="normc(0.85,0.05,0.7,0.95)"'
 
 BODIES = (
     Body(kind=AgentKind.CAR, length=3.8, width=1.68, height=1.48, share=0.22, sumo=_CAR),
@@ -48,7 +50,7 @@ BODIES = (
     Body(kind=AgentKind.BUS, length=10.5, width=2.50, height=3.10, share=0.05, sumo=f'vClass="bus" {_HEAVY}'),
     Body(
         kind=AgentKind.BICYCLE, length=1.8, width=0.60, height=1.75, share=0.10,
-        sumo='vClass="bicycle" accel="1.2" decel="3.0" sigma="0.3" maxSpeed="6.5" '
+        sumo=f'{_WARY} vClass="bicycle" accel="1.2" decel="3.0" sigma="0.3" maxSpeed="6.5" '
         'speedFactor="normc(1,0.1,0.8,1.2)" minGap="1.0"',
     ),
 )  # fmt: skip

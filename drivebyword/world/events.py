@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from numba import njit
 
-from drivebyword.core.geometry import box_corners, boxes_overlap
+from drivebyword.core.geometry import box_corners
 from drivebyword.core.kinematics import CarConfig, CarState
 from drivebyword.core.records import AgentKind, Event, SignalState
 from drivebyword.world.graph import LaneMatch, RoadGraph
@@ -21,6 +21,8 @@ from drivebyword.world.judging import STANDING
 
 STOPPED = 0.05
 """m/s: nuPlan's threshold for standing."""
+CRAWLING = 1.0
+"""m/s below which a person who walks into the car's side is not run into."""
 TTC_HORIZON, TTC_STEP = 3.0, 0.15
 WRONG_WAY_S, OFFROAD_S = 1.5, 1.0
 _RED = (int(SignalState.RED), int(SignalState.RED_AMBER))
@@ -150,6 +152,9 @@ class Referee:
             person = kinds[k] in (int(AgentKind.PEDESTRIAN), int(AgentKind.BICYCLE))
             if int(keys[k]) in self._squeezing:
                 continue
+            if kinds[k] == int(AgentKind.PEDESTRIAN) and state.speed < CRAWLING and not _at_end(box, agents[k], 1):
+                self._squeezing.add(int(keys[k]))  # walked into the side of a car that has barely started
+                continue
             events |= Event.COLLISION_PERSON if person else Event.COLLISION_VEHICLE
             if self._at_fault(box, state, match, agents[k].astype(np.float64)):
                 events |= Event.AT_FAULT
@@ -165,12 +170,9 @@ class Referee:
             return False
         if math.hypot(other[6], other[7]) <= STOPPED:
             return True
-        lead, strip = box[3] / 2 - 0.05, np.array([[0.1, box[4]]])
-        ends = [[box[0] + way * lead * math.cos(box[2]), box[1] + way * lead * math.sin(box[2])] for way in (1, -1)]
-        front, rear = (np.concatenate([end, box[2:3], strip[0]]) for end in ends)
-        if boxes_overlap(front, other[None, :5])[0]:
+        if _at_end(box, other, 1):
             return True
-        if boxes_overlap(rear, other[None, :5])[0] or match is None or match.internal:
+        if _at_end(box, other, -1) or match is None or match.internal:
             return match is None
         lane = self.graph.road_map.lanes[match.lane]
         return match.wrong_way or abs(match.offset) + self.car.width / 2 > lane.width / 2 + 0.1
@@ -210,6 +212,13 @@ class Referee:
 
     def _front(self, state: CarState) -> Float[np.ndarray, " 2"]:
         return np.array([state.x + self._reach * math.cos(state.yaw), state.y + self._reach * math.sin(state.yaw)])
+
+
+def _at_end(box: Float[np.ndarray, " 5"], other: np.ndarray, way: int) -> bool:
+    """Tell whether somebody touches the front (way 1) or rear (-1) bumper of a box."""
+    lead = way * (box[3] / 2 - 0.05)
+    x, y = box[0] + lead * math.cos(box[2]), box[1] + lead * math.sin(box[2])
+    return not apart(x, y, box[2], 0.1, box[4], other[0], other[1], other[2], other[3], other[4])
 
 
 def _beyond(point: Float[np.ndarray, " 2"], line: Float[np.ndarray, "2 2"], heading: float) -> float:
