@@ -18,13 +18,13 @@ def tiny() -> TrainConfig:
     from drivebyword.world import rigs
 
     rig = rigs.tiny()
-    # The policy drives from the second round on, first with an expert who takes over before it fails, then
-    # alone (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
+    # The policy drives from the second round on; in two rounds of three an expert takes over before it fails
+    # (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
+    rescues = (RescueConfig(), RescueConfig(), None)
     rounds = (
-        RoundConfig(demonstrations=150, steps=500),
-        *(RoundConfig(rollouts=24, rescue=RescueConfig(), steps=450) for _ in range(5)),
-        RoundConfig(rollouts=24, steps=450),
-        RoundConfig(steps=1000),
+        RoundConfig(demonstrations=140, steps=700),
+        *(RoundConfig(rollouts=16, rescue=rescues[k % 3], steps=650) for k in range(18)),
+        RoundConfig(steps=400),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 

@@ -147,6 +147,7 @@ def left_turn(steps=60, dt=0.2):
         expert_reason=reason,
         expert_plan=np.zeros((steps, 8, 2), np.float32),
         expert_speed=speed,
+        affordances=np.zeros((steps, 10), np.float32),
         events=events,
         route_completion=np.linspace(0, 1, steps, dtype=np.float32),
         lane_offset=none,

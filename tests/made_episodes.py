@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from drivebyword.core.records import Episode, InstructionRecord, Weather
+from drivebyword.core.records import AFFORDANCES, Episode, InstructionRecord, Weather
 
 
 def soft_images(rng, frames, height, width):
@@ -45,7 +45,8 @@ def make_episode(seed=1, frames=12, cameras=(("wide", 32, 96), ("tele", 32, 64))
         "reason": rng.integers(-1, 5, (frames, 3)), "actuation": normal(3), "disturbed": rng.random(frames) < 0.3,
         "verdict": rng.integers(0, 3, frames), "verdict_why": ["too fast, 3 m" if t % 7 else "" for t in range(frames)],
         "expert_act": normal(3), "expert_reason": rng.integers(0, 5, (frames, 3)), "expert_plan": normal(8, 2),
-        "expert_speed": normal(), "events": rng.integers(0, 2048, frames), "route_completion": normal(),
+        "expert_speed": normal(), "affordances": normal(len(AFFORDANCES)), "events": rng.integers(0, 2048, frames),
+        "route_completion": normal(),
         "lane_offset": lane_offset, "time_to_collision": to_collision, "ego_observed": normal(7),
         "cameras": {name: soft_images(rng, frames, height, width) for name, height, width in cameras},
         "lidar": (rng.random((frames, beams, columns, 2)) * 80).astype(np.float32),

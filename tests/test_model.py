@@ -30,7 +30,8 @@ def test_every_parameter_learns(policy):
     batch = make_batch(SMALL.rig, 4, 3)
     out = policy(batch)
     loss = F.cross_entropy(out.logits.flatten(0, 2), batch.tokens.flatten())
-    (loss + out.plan.square().mean() + out.speed.mean() + out.intent.square().mean()).backward()
+    free = out.plan.square().mean() + out.speed.mean() + out.intent.square().mean() + out.affordances.mean()
+    (loss + free).backward()
     silent = {"silence"}  # read only when nothing was said
     without = {name for name, p in policy.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     assert without <= silent

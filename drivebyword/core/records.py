@@ -286,6 +286,20 @@ class Weather:
 PLAN_DISTANCES = (3.0, 6.0, 9.0, 12.0, 16.0, 20.0, 26.0, 32.0)
 """Arc lengths in metres ahead of the rear axle at which the demonstrator's path is recorded."""
 
+AFFORDANCES = (
+    "red_light",
+    "green_light",
+    "stop_line",
+    "junction",
+    "leader",
+    "closing",
+    "crossing",
+    "person_crossing",
+    "person",
+    "yield",
+)
+"""What an act hangs on, each in [0, 1]; `world.sight` says how they are measured."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Episode:
@@ -325,6 +339,8 @@ class Episode:
     """Expert's path at PLAN_DISTANCES, ego frame."""
     expert_speed: Float32[np.ndarray, " T"]
     """Speed in m/s the expert wants one second ahead."""
+    affordances: Float32[np.ndarray, "T A"]
+    """In the order of AFFORDANCES, as the expert sees them."""
     events: Int[np.ndarray, " T"]
     """Event flags."""
     route_completion: Float32[np.ndarray, " T"]

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Shaped
 
-from drivebyword.core.records import EGO_FIELDS, PLAN_DISTANCES, Episode, InstructionRecord, Weather
+from drivebyword.core.records import AFFORDANCES, EGO_FIELDS, PLAN_DISTANCES, Episode, InstructionRecord, Weather
 
 IMAGE_PREFIX = "observation.images."
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a column changes its meaning; older sets are then refused by name."""
 
 
@@ -50,6 +50,7 @@ COLUMNS = (
     Column("expert.reason", "expert_reason", "int32", _REASON),
     Column("expert.plan", "expert_plan", "float32", tuple(f"{a}_{d:g}m" for d in PLAN_DISTANCES for a in "xy")),
     Column("expert.speed", "expert_speed", "float32"),
+    Column("expert.affordances", "affordances", "float32", AFFORDANCES),
     Column("events", "events", "int32"),
     Column("route_completion", "route_completion", "float32"),
     Column("lane_offset", "lane_offset", "float32"),

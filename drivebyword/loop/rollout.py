@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.records import (
+    AFFORDANCES,
     DECISIONS,
     Act,
     Actuation,
@@ -223,6 +224,7 @@ def run_episode(
             expert_reason=_reason_row(expert.reason if expert is not None else None),
             expert_plan=expert.plan if expert is not None else np.full((8, 2), np.nan),
             expert_speed=expert.speed if expert is not None else np.nan,
+            affordances=expert.affordances if expert is not None else np.full(len(AFFORDANCES), np.nan),
             events=info["events"],
             route_completion=info["route_completion"],
             lane_offset=info["lane_offset"],
@@ -270,6 +272,7 @@ def _episode(env: DrivingEnv, recorder: Recorder, seed: int, scenario: str, name
         expert_reason=column("expert_reason", i64),
         expert_plan=column("expert_plan", f32),
         expert_speed=column("expert_speed", f32),
+        affordances=column("affordances", f32),
         events=column("events", i64),
         route_completion=column("route_completion", f32),
         lane_offset=column("lane_offset", f32),

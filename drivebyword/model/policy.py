@@ -1,7 +1,7 @@
 """The policy: sensors and a sentence in, reason and act tokens out.
 
 In: a `Batch` of B sequences of T frames. Out: logits for every token of every decision (teacher forcing), and what the
-auxiliary heads say: the path and speed from the ego token, the intent from the instruction. Memory of past
+auxiliary heads say: the path, speed and affordances from the ego token, the intent from the instruction. Memory of past
 frames, masks and positions come from `tokens.stream`; step-by-step driving is in `streaming`.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from drivebyword.core.records import INTENTS, PLAN_DISTANCES, RigConfig
+from drivebyword.core.records import AFFORDANCES, INTENTS, PLAN_DISTANCES, RigConfig
 from drivebyword.model.backbone import Decoder, DecoderConfig
 from drivebyword.model.frame import EncoderConfig, FrameEncoder, Maps, Words
 from drivebyword.model.layers import CrossAttention, RMSNorm
@@ -49,6 +49,8 @@ class Output(NamedTuple):
     """Path in the ego frame, metres, at PLAN_DISTANCES."""
     speed: Float[Tensor, "B T"]
     """Speed one second ahead, m/s."""
+    affordances: Float[Tensor, "B T O"]
+    """Logits over AFFORDANCES."""
     intent: Float[Tensor, "B I"]
     """Logits over INTENTS."""
 
@@ -80,6 +82,7 @@ class Policy(nn.Module):
         self.decoder = Decoder(c.decoder, ages=c.stream.window)
         self.token_head = nn.Linear(width, c.grammar.vocabulary)
         self.plan_head = nn.Linear(width, 2 * len(PLAN_DISTANCES) + 1)
+        self.affordance_head = nn.Linear(width, len(AFFORDANCES))
         self.intent_head = nn.Linear(width, len(INTENTS))
         self.layout = Layout(
             instruction=c.stream.instruction_tokens, frame=sum(self.frame.counts), act=c.grammar.length
@@ -114,7 +117,8 @@ class Policy(nn.Module):
         y, _ = self.decoder(x, layout.positions(frames).to(device), mask, ages=ages, rows=rows)
         y = y.unflatten(1, (frames, -1))
         plan, speed = self.plan(y[:, :, 0])
-        return Output(self.answer(y[:, :, 1:]), plan, speed, self.intent(instruction.tokens))
+        seen = self.affordance_head(y[:, :, 0]).float()
+        return Output(self.answer(y[:, :, 1:]), plan, speed, seen, self.intent(instruction.tokens))
 
     def _answer_rows(self, frames: int) -> Int[Tensor, " Q"]:
         """Return the flat indices of each frame's ego token and act tokens: the last 1 + A of a step."""

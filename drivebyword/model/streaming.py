@@ -25,8 +25,6 @@ from drivebyword.model.reader import Reader
 from drivebyword.tokens.action import REASON_TOKENS
 from drivebyword.tokens.stream import Batch
 
-NULL_SENTENCE = "just stay on this road"
-"""What is driven when nothing was said, or nothing that can be read: an ordinary training wording."""
 SURE = 0.9
 """Share at which the intent `null` means that the sentence asks for nothing we know."""
 
@@ -129,9 +127,7 @@ class StreamingPolicy:
 
     def _hear(self, sentence: str) -> None:
         """Read a new sentence and encode the frames of the window with it."""
-        states, self.why_not = self.reader.read(sentence)
-        if self.why_not is not None:
-            states, _ = self.reader.read(NULL_SENTENCE)
+        states, self.why_not = self.reader.read(sentence)  # no states where it cannot be read: as if nothing was said
         self._sentence = sentence
         self._instruction = self._read(states)
         intent = self.policy.intent(self._instruction.tokens)[0].softmax(-1).numpy()

@@ -2,7 +2,8 @@
 
 Act tokens are ordered bins, so their targets are spread over the neighbouring bins: being one bin off costs
 little, and every example also teaches its neighbours. Auxiliary terms read what the recording gives for free:
-the path the expert was on, the speed it wanted one second ahead, and the intent behind the sentence.
+the path the expert was on, the speed it wanted one second ahead, the affordances it acted on, and the intent
+behind the sentence.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from drivebyword.train.table import Draw, Frames, FrameTable
 class LossConfig:
     """Weights of the terms."""
 
-    reason: float = 0.4
+    reason: float = 0.8
     first_step: float = 1.0
     """Weight of the triple that is executed; the rest of the chunk weighs `later_steps`."""
     later_steps: float = 0.35
@@ -36,9 +37,12 @@ class LossConfig:
     """Standard deviation, in bins, of the targets of act tokens."""
     plan: float = 0.5
     speed: float = 0.3
+    affordances: float = 2.0
     intent: float = 0.1
     null_wordings: float = 0.25
     """Share of frames without a standing wish that are shown chatter instead of `follow the road`."""
+    silence: float = 0.15
+    """Share of the same frames that are shown no words at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,7 @@ class Targets:
 
     plan: Float[Tensor, "B T P 2"]
     speed: Float[Tensor, "B T"]
+    affordances: Float[Tensor, "B T O"]
     intent: Int[Tensor, " B"]
     trained: Bool[Tensor, "B T"]
 
@@ -75,8 +80,8 @@ class Teacher:
     def batch(self, frames: Frames, draw: Draw) -> tuple[Batch, Targets]:
         """Gather drawn frames and give each window one wording of its sentence's meaning."""
         index, light = draw.index, frames.light
-        intent = light["intent"][index[:, -1]]
-        words = torch.from_numpy(self._words(intent, draw.wording))
+        rows, intent = self._words(light["intent"][index[:, -1]], draw.wording)
+        words, spoken = torch.from_numpy(np.maximum(rows, 0)), torch.from_numpy(rows >= 0)
         cameras = {
             name: torch.from_numpy(frames.heavy(partial(_camera, name), index)) for name in frames.tables[0].cameras
         }
@@ -88,29 +93,38 @@ class Teacher:
             ego=torch.from_numpy(light["ego"][index]),
             present=torch.from_numpy(np.repeat(draw.present[:, None], index.shape[1], axis=1)),
             words=self.wordings.states[words],
-            word_mask=self.wordings.mask[words],
+            word_mask=self.wordings.mask[words] & spoken[:, None],
             tokens=torch.from_numpy(self.grammar.encode(light["reason"][index], light["act"][index])),
             history_valid=torch.from_numpy(draw.history),
         )
         targets = Targets(
             plan=torch.from_numpy(light["plan"][index]).to(self.device),
             speed=torch.from_numpy(light["speed"][index]).to(self.device),
+            affordances=torch.from_numpy(light["affordances"][index]).to(self.device),
             intent=torch.from_numpy(intent).to(self.device),
             trained=torch.from_numpy(draw.trained).to(self.device),
         )
         return batch.to(self.device), targets
 
-    def _words(self, intent: Int[np.ndarray, " B"], wording: Float[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
-        """Pick a training sentence for each intent."""
+    def _words(
+        self, intent: Int[np.ndarray, " B"], wording: Float[np.ndarray, " B"]
+    ) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+        """Pick a training sentence for each intent; return its row, -1 where nothing is said, and its meaning."""
         follow, null = INTENTS.index("follow"), INTENTS.index("null")
-        share = self.config.null_wordings
-        rows = []
-        for meaning, draw in zip(intent, wording, strict=True):
-            if meaning == follow and draw < share:
-                meaning, draw = null, draw / share
-            rows_of = self.wordings.of_intent[int(meaning)]
-            rows.append(rows_of[int(draw * len(rows_of)) % len(rows_of)])
-        return np.array(rows)
+        silence, chatter = self.config.silence, self.config.silence + self.config.null_wordings
+        rows, meanings = np.full(len(intent), -1), intent.copy()
+        for k, (meaning, draw) in enumerate(zip(intent, wording, strict=True)):
+            share = draw
+            if meaning == follow:
+                if draw < chatter:
+                    meanings[k] = null
+                if draw < silence:
+                    continue
+                low, high = (silence, chatter) if draw < chatter else (chatter, 1.0)
+                share = (draw - low) / (high - low)
+            rows_of = self.wordings.of_intent[int(meanings[k])]
+            rows[k] = rows_of[min(int(share * len(rows_of)), len(rows_of) - 1)]
+        return rows, meanings
 
     def losses(self, policy: Policy, pair: tuple[Batch, Targets]) -> dict[str, Tensor]:
         """Return `loss` and its parts."""
@@ -128,10 +142,13 @@ class Teacher:
         plan = (gap.mean(-1) * trained).sum() / count
         miss = functional.smooth_l1_loss(answer.speed.float(), target.speed, reduction="none")
         speed = (miss * trained).sum() / count
+        blur = functional.binary_cross_entropy_with_logits(answer.affordances, target.affordances, reduction="none")
+        seen = (blur.mean(-1) * trained).sum() / count
         intent = functional.cross_entropy(answer.intent.float(), target.intent)
         c = self.config
-        loss = 3.0 * act + c.reason * reason / 3.0 + c.plan * plan + c.speed * speed + c.intent * intent
-        return {"loss": loss, "act": act, "reason": reason / 3.0, "plan": plan, "speed": speed, "intent": intent}
+        parts = {"reason": reason / 3.0, "plan": plan, "speed": speed, "affordances": seen, "intent": intent}
+        loss = 3.0 * act + sum(getattr(c, name) * value for name, value in parts.items())
+        return {"loss": loss, "act": act, **parts}
 
 
 def _camera(name: str, table: FrameTable) -> np.ndarray:

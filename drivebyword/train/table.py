@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Float16, Float32, Int, UInt8
 
-from drivebyword.core.records import INTENTS, Episode
+from drivebyword.core.records import CAUSES, INTENTS, Episode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class FrameTable:
     reason: Int[np.ndarray, "T 3"]
     plan: Float32[np.ndarray, "T P 2"]
     speed: Float32[np.ndarray, " T"]
+    affordances: Float32[np.ndarray, "T A"]
     intent: Int[np.ndarray, " T"]
     episode: Int[np.ndarray, " T"]
     sentence: Int[np.ndarray, " T"]
@@ -49,10 +50,12 @@ class FrameTable:
 class SamplingConfig:
     """How often which frame is drawn, and what is hidden from the policy in training."""
 
-    standing: float = 0.25
+    standing: float = 0.5
     """Weight of a frame that stands and should go on standing, against 1 for plain driving."""
-    change: float = 2.5
+    change: float = 2.0
     """Weight of a frame within a second of a change: starting, braking, steering."""
+    held: float = 2.0
+    """Weight of a frame where somebody or a red light holds the moving car back."""
     drop_sensor: float = 0.12
     """Probability that a sensor is missing in a whole window."""
     drop_all_but_one_camera: float = 0.03
@@ -85,6 +88,7 @@ def build_table(parts: Sequence[Path], horizon: int, sampling: SamplingConfig) -
     return FrameTable(cameras=pictures, **stacked)
 
 
+_HOLDING = [CAUSES.index(c) for c in ("lead_vehicle", "pedestrian", "red_light", "crossing_traffic")]
 HEAVY = ("lidar", "radar", "radar_valid")
 
 
@@ -142,6 +146,7 @@ def _columns(
         "reason": episode.expert_reason,
         "plan": episode.expert_plan,
         "speed": episode.expert_speed,
+        "affordances": episode.affordances,
         "intent": intents[episode.instruction_index],
         "episode": np.full(count, number),
         "sentence": number * 64 + episode.instruction_index,
@@ -163,6 +168,8 @@ def _weights(episode: Episode, sampling: SamplingConfig) -> Float32[np.ndarray, 
     moved |= np.diff(episode.instruction_index, prepend=0) > 0
     near = np.convolve(moved, np.ones(5), mode="same") > 0
     weight[near] *= sampling.change
+    held = np.isin(episode.expert_reason[:, 1], _HOLDING) & (pedal < -0.02) & (speed > 0.3)
+    weight[held] *= sampling.held
     return weight
 
 

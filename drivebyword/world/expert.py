@@ -32,6 +32,7 @@ from drivebyword.world.graph import RoadGraph
 from drivebyword.world.paths import Track
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.sidestep import Sidestep
+from drivebyword.world.sight import Sight, SignalAhead, affordances
 from drivebyword.world.traffic import SpeedPlan
 from drivebyword.world.wayfinding import Errand, Wayfinder
 
@@ -56,6 +57,8 @@ class ExpertDecision:
     """Its path at PLAN_DISTANCES, ego frame."""
     speed: float
     """m/s it expects one second ahead."""
+    affordances: Float32[np.ndarray, " A"]
+    """What matters for the act, in the order of AFFORDANCES."""
     blocked: bool = False
     """True where the lane does not lead where the mission goes and no change was possible."""
 
@@ -115,7 +118,8 @@ class Expert:
         track, s = way.track, way.s
         factor = mission.speed_factor
         speeds = pedals.curve_speeds(track, s, factor)
-        limits = self._limits(snapshot, state, mission, speed_plan)
+        sight = self._look(snapshot, state)
+        limits = self._limits(snapshot, state, speed_plan, sight)
         self._step_aside(snapshot, limits, speed_plan)
         cap = min(float(np.interp(s, track.s, track.limit)), way.pace if way.pace is not None else inf)
         outlook = Outlook(track=track, start=s, speeds=speeds, limits=limits, cap=cap)
@@ -123,7 +127,25 @@ class Expert:
         plan = np.array([track.at(s + d) for d in PLAN_DISTANCES])
         reason = self._reason(state, mission, outlook, act, pace, first, cause)
         return ExpertDecision(
-            act=act, reason=reason, plan=_in_ego_frame(plan, state), speed=pace[-1], blocked=way.blocked
+            act=act,
+            reason=reason,
+            plan=_in_ego_frame(plan, state),
+            speed=pace[-1],
+            affordances=affordances(sight, state.speed, speed_plan, self.dt),
+            blocked=way.blocked,
+        )
+
+    def _look(self, snapshot: Snapshot, state: CarState) -> Sight:
+        """Gather what the way ahead holds."""
+        track, s = self.wayfinder.way.track, self.wayfinder.way.s
+        front = s + self._front
+        span = next((span for span in track.links_ahead(s) if span.link is not None and span.end > front), None)
+        return Sight(
+            signal=self._next_signal(track, s, snapshot),
+            leader=find_leader(track, s, snapshot, self.car),
+            conflict=find_conflict(track, s, state.speed, snapshot, self.car, self.foresight),
+            person=self._person_near(snapshot),
+            junction=max(0.0, span.start - front) if span is not None else None,
         )
 
     def _step_aside(self, snapshot: Snapshot, limits: list[Limit], plan: SpeedPlan) -> None:
@@ -137,25 +159,25 @@ class Expert:
 
     # ------------------------------------------------------------------ what holds the car back
 
-    def _limits(self, snapshot: Snapshot, state: CarState, mission: Errand, plan: SpeedPlan) -> list[Limit]:
+    def _limits(self, snapshot: Snapshot, state: CarState, plan: SpeedPlan, sight: Sight) -> list[Limit]:
         way = self.wayfinder.way
         track, s = way.track, way.s
         limits = []
-        signal = self._signal(track, s, state, snapshot)
+        signal = self._signal(sight.signal, state)
         if signal is not None:
             limits.append(signal)
         if way.stop is not None:
             limits.append(Limit(cause="instruction", relation="here", stop=way.stop))
         if way.blocked_at is not None:
             limits.append(Limit(cause="obstacle", relation="ahead", stop=way.blocked_at))
-        leader = find_leader(track, s, snapshot, self.car)
+        leader = sight.leader
         if leader is not None:
             cause = "pedestrian" if leader.person else "lead_vehicle"
             limits.append(Limit(cause=cause, relation="ahead", leader=leader, row=leader.row, stops=leader.speed < 0.5))
             line = self._keep_clear(track, s, leader, snapshot)
             if line is not None:
                 limits.append(Limit(cause=cause, relation="junction_ahead", stop=line))
-        conflict = find_conflict(track, s, state.speed, snapshot, self.car, self.foresight)
+        conflict = sight.conflict
         following = leader is not None and conflict is not None and leader.row == conflict.row
         if conflict is not None and not (following and conflict.time_s > 1.0):
             need = state.speed**2 / (2 * max(conflict.distance - 1.5, 0.2))
@@ -163,7 +185,7 @@ class Expert:
                 cause = "lead_vehicle" if following or conflict.side == "ahead" else "crossing_traffic"
                 cause = "pedestrian" if conflict.person else cause
                 limits.append(Limit(cause=cause, relation=conflict.side, row=conflict.row, accel=-max(need, 0.8)))
-        limits.append(self._sumo_limit(snapshot, state, plan, signal, leader))
+        limits.append(self._sumo_limit(snapshot, state, plan, signal, sight))
         return limits
 
     def _keep_clear(self, track: Track, s: float, leader: Ahead, snapshot: Snapshot) -> float | None:
@@ -184,8 +206,8 @@ class Expert:
         waits = elsewhere or (leader.speed < (4.5 if bicycle else 2.0) and not gaining)
         return span.start - 0.7 if waits else None
 
-    def _signal(self, track: Track, s: float, state: CarState, snapshot: Snapshot) -> Limit | None:
-        """Return the stop line to stop at, by the colour of the next signal on the way."""
+    def _next_signal(self, track: Track, s: float, snapshot: Snapshot) -> SignalAhead | None:
+        """Return the next signal on the way, if it is within sight."""
         front = s + self._front
         for span in track.links_ahead(s):
             if span.link is None or span.start < front - 0.3:
@@ -193,28 +215,34 @@ class Expert:
             head = self._head.get(span.lane.id)
             if span.link.tls is None or head is None or span.start - front > 75.0:
                 return None
-            colour = int(snapshot.signals[head])
-            if colour in _OPEN:
-                self._amber = None
-                return None
-            room = span.start - front
-            if colour == _AMBER:
-                if self._amber is None or self._amber[0] != span.link.from_lane:
-                    late = state.speed**2 / (2 * max(room - 0.3, 0.05)) > AMBER_BRAKE
-                    self._amber = (span.link.from_lane, late)
-                if self._amber[1]:
-                    return None
-            return Limit(cause="red_light", relation="junction_ahead", stop=span.start - STAND_OFF)
+            return SignalAhead(
+                colour=int(snapshot.signals[head]), room=span.start - front, line=span.start, lane=span.link.from_lane
+            )
         return None
 
+    def _signal(self, signal: SignalAhead | None, state: CarState) -> Limit | None:
+        """Return the stop line to stop at, by the colour of the next signal on the way."""
+        if signal is None:
+            return None
+        if signal.colour in _OPEN:
+            self._amber = None
+            return None
+        if signal.colour == _AMBER:
+            if self._amber is None or self._amber[0] != signal.lane:
+                late = state.speed**2 / (2 * max(signal.room - 0.3, 0.05)) > AMBER_BRAKE
+                self._amber = (signal.lane, late)
+            if self._amber[1]:
+                return None
+        return Limit(cause="red_light", relation="junction_ahead", stop=signal.line - STAND_OFF)
+
     def _sumo_limit(
-        self, snapshot: Snapshot, state: CarState, plan: SpeedPlan, signal: Limit | None, leader: Ahead | None
+        self, snapshot: Snapshot, state: CarState, plan: SpeedPlan, signal: Limit | None, sight: Sight
     ) -> Limit:
         """Name the cause of SUMO's own plan as well as it can be told."""
         accel = (plan.speed - state.speed) / self.dt
         stops = plan.speed < 0.5 or accel < -1.0
         limit = Limit(cause="crossing_traffic", relation="junction_ahead", accel=accel, stops=stops)
-        person = self._person_near(snapshot)
+        person, leader = sight.person, sight.leader
         if plan.foes:
             limit.relation = self._side(snapshot, plan.foes[0].key)
         elif person is not None:
