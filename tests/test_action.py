@@ -23,7 +23,7 @@ LOGITS = hnp.arrays(
 @settings(max_examples=60, deadline=None)
 @given(LOGITS)
 def test_any_logits_decode_to_a_well_formed_reason_and_act(logits):
-    reason, act = GRAMMAR.decode_one(GRAMMAR.greedy(logits))
+    reason, act = GRAMMAR.decode_one(GRAMMAR.choose(logits))
     assert act.steps.shape == (GRAMMAR.future_steps, 3)
     assert np.abs(act.steps[:, 0]).max() <= 1 and act.steps[:, 1:].min() >= 0 and act.steps.max() <= 1
     assert reason.decision < len(DECISIONS) and reason.cause < len(CAUSES) and reason.relation < len(RELATIONS)

@@ -58,13 +58,13 @@ def test_fifty_streamed_frames_equal_one_long_masked_pass(stream):
         tokens.append(stream.trace.tokens)
         logits.append(stream.trace.logits)
     whole = long_pass(stream, observations, tokens)
-    np.testing.assert_array_equal(SMALL.grammar.greedy(whole), np.stack(tokens))
+    np.testing.assert_array_equal(SMALL.grammar.choose(whole), np.stack(tokens))
     legal = SMALL.grammar.legal
     assert np.abs(whole[:, legal] - np.stack(logits)[:, legal]).max() < 1e-4
 
 
 @torch.inference_mode()
-def test_the_drafts_tokens_are_those_of_plain_greedy_decoding(stream, policy):
+def test_the_drafts_tokens_are_those_of_plain_decoding(stream, policy):
     passes = []
     for step in range(12):
         one = observe(step // 3)  # repeats let drafts hold now and then
@@ -78,7 +78,7 @@ def test_the_drafts_tokens_are_those_of_plain_greedy_decoding(stream, policy):
         frame = other._pass_frame(other.frame_batch(one))
         for position in range(SMALL.grammar.length):
             logits = policy.answer(other._pass_act(frame, plain)).numpy()
-            plain[position] = SMALL.grammar.greedy(logits)[position]
+            plain[position] = SMALL.grammar.choose(logits)[position]
         np.testing.assert_array_equal(plain, stream.trace.tokens)
     assert max(passes) <= SMALL.grammar.length
 
@@ -95,7 +95,7 @@ def test_a_new_sentence_encodes_the_window_once_more_and_nothing_older_matters(s
         tokens.append(stream.trace.tokens)
     window = [dataclasses.replace(o, instruction="now go right please") for o in first[-back:]]
     whole = long_pass(stream, window + after, [tokens[0]] * back + tokens)[back:]
-    np.testing.assert_array_equal(SMALL.grammar.greedy(whole), np.stack(tokens))
+    np.testing.assert_array_equal(SMALL.grammar.choose(whole), np.stack(tokens))
 
 
 def test_reset_forgets(stream):

@@ -19,7 +19,7 @@ from typing import Any
 
 from drivebyword.core.records import Episode, Event, RigConfig
 from drivebyword.data.files import one_line_errors
-from drivebyword.evaluate.report import build_report, write_report
+from drivebyword.evaluate.report import build_report, commit, write_report
 from drivebyword.evaluate.rows import Checkpoint, Row, make_transform
 from drivebyword.evaluate.suites import Suite, suite_hash
 from drivebyword.loop.fleet import Done, run_tasks, with_progress
@@ -57,8 +57,9 @@ def evaluate(
     # Scene by scene, not row by row: whenever it is stopped, the rows can be compared in pairs.
     todo = [Scene(n, s) for s in range(*seeds) for n in rows if (n, s) not in results]
     with one_line_errors(out), (out / RESULTS).open("a", encoding="utf-8") as file:
+        driven_at = commit()
         for result in _drive(rows, suite, rig, todo, processes, show):
-            result["key"] = keys[result["row"]]
+            result |= {"key": keys[result["row"]], "commit": driven_at}
             results[result["row"], result["seed"]] = result
             file.write(json.dumps(result) + "\n")
             file.flush()

@@ -72,7 +72,8 @@ def build_report(
             _add_causal(policies[name]["metrics"], by_row[name], _null_of(name, rows, by_row))
     return {
         "command": command or "drivebyword " + shlex.join(sys.argv[1:]),
-        "commit": commit(),
+        # Of the code that drove, which a checkout may have left by now.
+        "commit": ", ".join(sorted({r.get("commit") or "unknown" for r in results})),
         "machine": machine(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "suite": suite.name,

@@ -2,8 +2,8 @@
 
 In: observations, one per decision period. Out: decisions. Each encodes the new frame alone; keys and values of
 past frames are kept and never change. The last decision's chunk, shifted, is the draft of the next: one pass
-checks it, and passes are repeated from the first token that differs, so the tokens are those of plain greedy
-decoding. A new sentence encodes the frames of the window once more.
+checks it, and passes are repeated from the first token that differs, so the tokens are those of decoding one
+by one. A new sentence encodes the frames of the window once more.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class StreamingPolicy:
         logits = self.policy.answer(states[1:]).numpy()
         passes = 1
         while True:
-            tokens = grammar.greedy(logits)
+            tokens = grammar.choose(logits)
             wrong = np.flatnonzero(tokens[: self._needed - 1] != draft[: self._needed - 1])
             # What follows the first wrong token was predicted from it; the last token nobody reads.
             if len(wrong) == 0:
