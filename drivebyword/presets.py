@@ -18,13 +18,13 @@ def tiny() -> TrainConfig:
     from drivebyword.world import rigs
 
     rig = rigs.tiny()
-    # The policy drives from the second round on; in two rounds of three an expert takes over before it fails
-    # (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
-    rescues = (RescueConfig(), RescueConfig(), None)
+    # The policy drives from the second round on. At first an expert takes over before it fails, later in two rounds
+    # of three (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
+    alone = (8, 11, 13)
     rounds = (
         RoundConfig(demonstrations=140, steps=700),
-        *(RoundConfig(rollouts=16, rescue=rescues[k % 3], steps=650) for k in range(18)),
-        RoundConfig(steps=400),
+        *(RoundConfig(rollouts=18, rescue=None if k in alone else RescueConfig(), steps=550) for k in range(1, 15)),
+        RoundConfig(steps=500),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 

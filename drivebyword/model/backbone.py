@@ -25,7 +25,7 @@ class DecoderConfig:
     heads: int = 8
     kv_heads: int = 2
     head_width: int = 32
-    hidden: int = 512
+    hidden: int = 384
     theta: float = 10_000.0
     norm_eps: float = 1e-5
     moe_from: int = 3

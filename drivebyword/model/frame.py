@@ -34,6 +34,8 @@ class EncoderConfig:
     lidar_tokens: int = 16
     radar_tokens: int = 4
     grounded_tokens: int = 4
+    gist: int = 16
+    """Features a token gives to the gist of its sensor."""
     merge: int = 2
     """Neighbouring camera or LiDAR tokens that become one token of the decoder."""
 
@@ -53,7 +55,7 @@ class Maps(NamedTuple):
 
 
 class FrameEncoder(nn.Module):
-    """Sensors and words to frame tokens, in the order cameras, LiDAR, radar, grounded, ego (always last)."""
+    """Sensors and words to frame tokens, in the order cameras, LiDAR, radar, gists, grounded, ego (always last)."""
 
     owner: Tensor
 
@@ -74,19 +76,25 @@ class FrameEncoder(nn.Module):
         self.merge_lidar = nn.Linear(c.merge * c.width, width) if rig.lidar else None
         self.enter_radar = nn.Linear(c.width, width) if rig.radar else None
         self.enter_grounded = nn.Linear(c.width, width)
+        self.places = (*self.vision.counts, *((c.lidar_tokens,) if rig.lidar else ()))
+        self.squeeze = nn.Linear(c.width, c.gist)
+        self.gists = nn.ModuleList(nn.Linear(n * c.gist, width) for n in self.places)
         if any(n % c.merge for n in (*self.vision.counts, c.lidar_tokens)):
             raise ValueError(
                 f"cameras of {self.vision.counts} tokens or {c.lidar_tokens} of LiDAR: no multiples of {c.merge}"
             )
         self.counts = self._counts()
-        self.register_buffer("owner", _owners(self.counts[:-2]), persistent=False)
+        gists = len(self.places)
+        owner = torch.cat([_owners(self.counts[: -2 - gists]), torch.arange(gists)])
+        self.register_buffer("owner", owner, persistent=False)
         self.kind = nn.Parameter(torch.randn(sum(self.counts), width) * 0.02)
 
     def _counts(self) -> tuple[int, ...]:
-        """Return tokens a frame of each sensor, then grounded and ego."""
+        """Return tokens a frame of each sensor, then gists, grounded and ego."""
         c = self.config
         ranging = (c.lidar_tokens // c.merge,) * (self.lidar is not None) + (c.radar_tokens,) * (self.radar is not None)
-        return (*(n // c.merge for n in self.vision.counts), *ranging, c.grounded_tokens, 1)
+        gists = (1,) * len(self.places)
+        return (*(n // c.merge for n in self.vision.counts), *ranging, *gists, c.grounded_tokens, 1)
 
     def forward(
         self, frames: dict[str, Tensor], cameras: dict[str, Tensor], present: Bool[Tensor, "B T S"], words: Words
@@ -104,7 +112,7 @@ class FrameEncoder(nn.Module):
         told = self._read(sensors, words, batch)
         sensors = sensors + told
         grounded = self._ground(sensors, seen, words, batch)
-        tokens = torch.cat([*self._merged(sensors), self.enter_grounded(grounded)], dim=1)
+        tokens = torch.cat([*self._merged(sensors), self._gists(sensors), self.enter_grounded(grounded)], dim=1)
         ego = self.ego(frames["ego"].flatten(0, 1), present.flatten(0, 1))
         tokens = torch.cat([tokens, ego.to(tokens.dtype)], dim=1) + self.kind
         key = present[..., self.owner]
@@ -160,6 +168,15 @@ class FrameEncoder(nn.Module):
         share = self.ground(normed).float().masked_fill(~words.mask[..., None], float("-inf")).softmax(1)
         share = share.transpose(1, 2).repeat_interleave(steps, 0).to(found.dtype)
         return share @ (found + words.states.repeat_interleave(steps, 0).to(found.dtype))
+
+    def _gists(self, sensors: Float[Tensor, "BT L D"]) -> Float[Tensor, "BT G width"]:
+        """Return one token per camera and LiDAR that knows every place in it by its own weights.
+
+        Where a lane's edge lies is a sum over places: a dense layer finds it in a few thousand examples, attention
+        takes far more.
+        """
+        parts = self.squeeze(sensors[:, : sum(self.places)]).split(self.places, dim=1)
+        return torch.stack([layer(part.flatten(1)) for layer, part in zip(self.gists, parts, strict=True)], dim=1)
 
     def _merged(self, sensors: Float[Tensor, "BT L D"]) -> list[Tensor]:
         """Return the decoder's tokens of cameras, LiDAR and radar."""

@@ -66,9 +66,13 @@ class TrainLog:
             file.write(text + "\n")
         self.since = time.monotonic()
 
-    def point(self, driver: Path, driven: Collected) -> None:
-        """Add a point to the learning curve: how the policy of `driver` fared in scenes new to it."""
+    def point(self, driver: Path, driven: Collected, rescued: bool) -> None:
+        """Add a point to the learning curve: how the policy of `driver` fared in scenes new to it.
+
+        Where it was rescued, an expert took over before it failed: that success is not its own.
+        """
         point = read_json(driver / "at.json") | {"successes": driven.successes, "scenes": driven.scenes}
+        point["rescued"] = rescued
         with (self.out / "curve.jsonl").open("a") as file:
             file.write(json.dumps(point | {"ended": driven.ended}) + "\n")
 

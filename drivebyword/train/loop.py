@@ -70,7 +70,7 @@ class TrainConfig:
     """Last share of all steps over which the learning rate falls to a twentieth."""
     average: float = 0.998
     """Decay of the running average of the weights that drives and is shipped."""
-    clip: float = 1.0
+    clip: float = 30.0
     recent: float = 1.5
     """How much more often a frame of the policy's own driving is drawn than a demonstration's."""
     save_every_s: float = 180.0
@@ -186,7 +186,7 @@ class _Run:
             if config.checkpoint is None:
                 self.state.seconds += done.seconds
             else:
-                self.log.point(config.checkpoint, done)
+                self.log.point(config.checkpoint, done, config.rescue is not None)
         table = build_table(parts(config.out), self.config.policy.grammar.future_steps, self.config.sampling)
         if config.checkpoint is not None:
             table.weight *= self.config.recent
