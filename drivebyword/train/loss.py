@@ -41,6 +41,10 @@ class LossConfig:
     intent: float = 0.1
     null_wordings: float = 0.25
     """Share of frames without a standing wish that are shown chatter instead of `follow the road`."""
+    drop_word: float = 0.2
+    """Probability that a word's state is hidden from the policy."""
+    word_noise: float = 1.0
+    """Noise on words' states, in standard deviations of all states: sentences are few, meanings fewer."""
     silence: float = 0.15
     """Share of the same frames that are shown no words at all."""
 
@@ -73,6 +77,7 @@ class Teacher:
     ) -> None:
         self.config, self.grammar, self.device = config, policy.grammar, device
         self.wordings = wordings or read_wordings(policy)
+        self.word_scale = float(self.wordings.states[self.wordings.mask].float().std())
         self.soft = _soft_targets(policy, config.spread).to(device)
         self.weights = _position_weights(policy, config).to(device)
         self.path_scale = torch.tensor([1.0 / (1.0 + 0.2 * d) for d in PLAN_DISTANCES], device=device)
@@ -82,6 +87,7 @@ class Teacher:
         index, light = draw.index, frames.light
         rows, intent = self._words(light["intent"][index[:, -1]], draw.wording)
         words, spoken = torch.from_numpy(np.maximum(rows, 0)), torch.from_numpy(rows >= 0)
+        states, heard = self._blurred(self.wordings.states[words], self.wordings.mask[words], draw.seed)
         cameras = {
             name: torch.from_numpy(frames.heavy(partial(_camera, name), index)) for name in frames.tables[0].cameras
         }
@@ -92,8 +98,8 @@ class Teacher:
             radar_valid=torch.from_numpy(frames.heavy(lambda table: table.radar_valid, index)),
             ego=torch.from_numpy(light["ego"][index]),
             present=torch.from_numpy(np.repeat(draw.present[:, None], index.shape[1], axis=1)),
-            words=self.wordings.states[words],
-            word_mask=self.wordings.mask[words] & spoken[:, None],
+            words=states,
+            word_mask=heard & spoken[:, None],
             tokens=torch.from_numpy(self.grammar.encode(light["reason"][index], light["act"][index])),
             history_valid=torch.from_numpy(draw.history),
         )
@@ -125,6 +131,15 @@ class Teacher:
             rows_of = self.wordings.of_intent[int(meanings[k])]
             rows[k] = rows_of[min(int(share * len(rows_of)), len(rows_of) - 1)]
         return rows, meanings
+
+    def _blurred(
+        self, states: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"], seed: int
+    ) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"]]:
+        """Return words with noise on them and some of them hidden, so that no wording is learned by heart."""
+        source = torch.Generator().manual_seed(seed)
+        noise = torch.randn(states.shape, generator=source) * (self.config.word_noise * self.word_scale)
+        kept = mask & (torch.rand(mask.shape, generator=source) >= self.config.drop_word)
+        return states.float() + noise, torch.where(kept.any(1, keepdim=True), kept, mask)
 
     def losses(self, policy: Policy, pair: tuple[Batch, Targets]) -> dict[str, Tensor]:
         """Return `loss` and its parts."""

@@ -185,6 +185,8 @@ class Draw:
     present: Bool[np.ndarray, "B S"]
     wording: Float[np.ndarray, " B"]
     """In [0, 1): picks one wording of the intent."""
+    seed: int
+    """Of the noise on its words."""
 
 
 class Sampler:
@@ -206,7 +208,12 @@ class Sampler:
         history = inside & (rng.random(batch) >= self.config.drop_history)[:, None]
         history[:, -1] = True
         return Draw(
-            index=index, trained=trained, history=history, present=self._present(rng, batch), wording=rng.random(batch)
+            index=index,
+            trained=trained,
+            history=history,
+            present=self._present(rng, batch),
+            wording=rng.random(batch),
+            seed=int(rng.integers(2**31)),
         )
 
     def _present(self, rng: np.random.Generator, batch: int) -> Bool[np.ndarray, "B S"]:
