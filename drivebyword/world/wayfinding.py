@@ -168,10 +168,16 @@ class Wayfinder:
                 if edge in route[:2] or span.link is not None:
                     if span.link is None and span.lane.edge == self._start.lane.edge:
                         return _Start(lane=self._start.lane, link=None), False
-                    moved = span.link is None and span.lane.id != self._start.lane.id
-                    return _Start(lane=span.lane, link=span.link), moved
+                    lane = span.lane if span.link is not None else self._arrived_on(track, span.start)
+                    moved = span.link is None and lane.id != self._start.lane.id
+                    return _Start(lane=lane, link=span.link), moved
         self._side = self._left = None
         return self._relocate(state, route), True
+
+    def _arrived_on(self, track: Track, start: float) -> Lane:
+        """Return the lane a link led to: where the track crosses over from it, nobody has looked for room yet."""
+        link = next(span.link for span in reversed(track.spans) if span.link is not None and span.start < start)
+        return self._lanes[link.to_lane]
 
     def _relocate(self, state: CarState, route: list[str]) -> _Start:
         """Find the lane or link the car is on, from nothing but where it is."""
