@@ -18,8 +18,12 @@ SIGHT = 80.0
 """Metres: nobody farther away counts, since no sensor of the student sees them."""
 MARGIN_VEHICLE, MARGIN_PERSON, MARGIN_STANDING = 0.15, 0.4, 0.05
 STEP, HORIZON = 0.25, 3.25
-DISCS = 6
-"""The ego's body is taken as this many discs in a row."""
+DISCS, TAIL_DISCS = 6, 2
+"""The ego's body is taken as this many discs in a row, of which so many are its tail."""
+CROSSING, CROSSING_S = 0.5, 5.0
+"""Cosine of the angle between two ways below which they cross, and seconds of the other way that are kept free."""
+TAIL_S = 1.3
+"""Seconds ahead within which a car clears a place faster than it stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +112,8 @@ def find_conflict(
     creep = 1.0 if speed < 2.0 else 0.0
     run = s + speed * times + 0.5 * creep * times**2
     future = foresight.predict(snapshot, rows, accelerations, times)
-    distance = body_clearance(track, run, future, agents[rows], car)
+    gaps = _disc_gaps(track, run, future, agents[rows], car)
+    distance = gaps.min(axis=2)
     person = snapshot.agent_kind[rows] == _PERSON
     # Who walks along the road keeps beside it; who walks across does not.
     across = np.abs(np.sin(agents[rows, 2] - track.heading_at(s)))
@@ -117,24 +122,60 @@ def find_conflict(
     # Beside somebody who stands one may go on, as long as one does not come nearer.
     margin = np.where(pace[rows] < 0.3, np.minimum(margin, distance[0] - 0.03), margin)
     hit = distance < margin
+    # Whoever would meet the tail in a moment is best left behind: braking would put the car in their way.
+    begins = hit.argmax(axis=0)
+    struck = gaps[begins, np.arange(len(rows))].argmin(axis=1)
+    passed = (struck < TAIL_DISCS) & (times[begins] < TAIL_S) & ~person & (pace[rows] > 1.0)
+    hit &= ~(passed & (speed > 1.0))
     if not hit.any():
         return None
     first = int(np.argmax(hit.any(axis=1)))
     row = int(np.argmin(np.where(hit[first], distance[first], np.inf)))
     bearing = np.arctan2(aside[rows[row]], ahead[rows[row]])
+    distance_m = float(run[first] - s)
+    crosses = np.cos(future.yaw[first, row] - track.heading_at(float(run[first]))) < CROSSING
+    if crosses and not person[row] and pace[rows[row]] > 0.3:
+        distance_m = _room_before(track, s, distance_m, snapshot, rows[row : row + 1], car, foresight)
     return Conflict(
         row=int(rows[row]),
-        distance=float(run[first] - s),
+        distance=distance_m,
         time_s=float(times[first]),
         person=bool(person[row]),
         side="ahead" if abs(bearing) < 0.26 else ("left" if bearing > 0 else "right"),
     )
 
 
+def _room_before(
+    track: Track, s: float, most: float, snapshot: Snapshot, row: np.ndarray, car: CarConfig, foresight: Foresight
+) -> float:
+    """Return the metres the ego may travel without entering the way of somebody who crosses; `most` where it is in it.
+
+    Where the two would meet at their present speeds is not where to wait: a slower ego meets them earlier on.
+    """
+    times = np.arange(0.0, CROSSING_S, STEP)
+    future = foresight.predict(snapshot, row, foresight.accelerations(snapshot), times)
+    them = np.repeat(snapshot.agents[row], len(times), axis=0)
+    steps = np.arange(0.0, max(most, 0.0) + 0.25, 0.5)
+    every = Future(
+        x=np.repeat(future.x.T, len(steps), axis=0),
+        y=np.repeat(future.y.T, len(steps), axis=0),
+        yaw=np.repeat(future.yaw.T, len(steps), axis=0),
+    )
+    entered = np.asarray((body_clearance(track, s + steps, every, them, car) < MARGIN_VEHICLE).any(axis=1))
+    return most if entered[0] or not entered.any() else min(most, float(steps[int(np.argmax(entered))]))
+
+
 def body_clearance(
     track: Track, run: Float[np.ndarray, " T"], future: Future, them: Float[np.ndarray, "M 9"], car: CarConfig
 ) -> Float[np.ndarray, "T M"]:
     """Return metres between the ego's body (discs along the track) and each agent's box, over time."""
+    return _disc_gaps(track, run, future, them, car).min(axis=2)
+
+
+def _disc_gaps(
+    track: Track, run: Float[np.ndarray, " T"], future: Future, them: Float[np.ndarray, "M 9"], car: CarConfig
+) -> Float[np.ndarray, "T M K"]:
+    """Return metres between every disc of the ego's body, tail first, and each agent's box, over time."""
     radius = float(np.hypot(car.width / 2, car.length / (2 * DISCS)))
     x = np.interp(run, track.s, track.line[:, 0])
     y = np.interp(run, track.s, track.line[:, 1])
@@ -144,11 +185,11 @@ def body_clearance(
     along = (np.arange(DISCS) + 0.5) * car.length / DISCS - car.rear_overhang
     disc_x = x[:, None] + along * np.cos(heading)[:, None]
     disc_y = y[:, None] + along * np.sin(heading)[:, None]
-    gx, gy = disc_x[:, :, None] - future.x[:, None], disc_y[:, :, None] - future.y[:, None]
-    cos, sin = np.cos(future.yaw)[:, None], np.sin(future.yaw)[:, None]
-    out_x = np.maximum(np.abs(gx * cos + gy * sin) - them[:, 3] / 2, 0.0)
-    out_y = np.maximum(np.abs(gy * cos - gx * sin) - them[:, 4] / 2, 0.0)
-    return np.hypot(out_x, out_y).min(axis=1) - radius
+    gx, gy = disc_x[:, None] - future.x[:, :, None], disc_y[:, None] - future.y[:, :, None]
+    cos, sin = np.cos(future.yaw)[:, :, None], np.sin(future.yaw)[:, :, None]
+    out_x = np.maximum(np.abs(gx * cos + gy * sin) - them[:, 3:4] / 2, 0.0)
+    out_y = np.maximum(np.abs(gy * cos - gx * sin) - them[:, 4:5] / 2, 0.0)
+    return np.hypot(out_x, out_y) - radius
 
 
 def lane_is_free(

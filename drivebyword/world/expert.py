@@ -247,7 +247,7 @@ class Expert:
             limit.relation = self._side(snapshot, plan.foes[0].key)
         elif person is not None:
             limit.cause, limit.relation = "pedestrian", person
-        elif signal is not None:
+        elif signal is not None and sight.signal is not None and sight.signal.room < 8.0 + state.speed**2 / 3.0:
             limit.cause = "red_light"
         elif leader is not None and leader.gap < 6.0 + 2.5 * state.speed:
             limit.cause, limit.relation = ("pedestrian" if leader.person else "lead_vehicle"), "ahead"

@@ -18,6 +18,8 @@ from drivebyword.world.roads import Link
 _PERSON, _LEFT, _RIGHT = int(AgentKind.PEDESTRIAN), int(Lights.LEFT), int(Lights.RIGHT)
 TRUST_ACCELERATION = 1.5
 """Seconds for which a measured acceleration is taken to last."""
+ONCOMING = -0.4
+"""Cosine of the angle between two headings below which somebody comes the other way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Foresight:
 
     def __init__(self, graph: RoadGraph) -> None:
         self.graph = graph
-        self._paths: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._paths: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -81,19 +83,29 @@ class Foresight:
         )
         drives = (snapshot.agent_kind[rows] != _PERSON) & (speed > 0.3)
         for k in np.flatnonzero(drives).tolist():
-            self._along_road(future, k, them[k], int(snapshot.agent_lights[rows[k]]), run[:, k])
+            self._along_road(future, k, them[k], int(snapshot.agent_lights[rows[k]]), run[:, k], float(snapshot.ego[2]))
         return future
 
     def _along_road(
-        self, future: Future, k: int, agent: Float[np.ndarray, " 9"], lights: int, run: Float[np.ndarray, " T"]
+        self,
+        future: Future,
+        k: int,
+        agent: Float[np.ndarray, " 9"],
+        lights: int,
+        run: Float[np.ndarray, " T"],
+        ego_yaw: float,
     ) -> None:
         """Put one vehicle's future onto its lane or link, keeping its place beside the line."""
         x, y, yaw = agent[0], agent[1], agent[2]
         match = self.graph.lane_at(x, y, yaw)
         if match is None or match.wrong_way or abs(match.heading_error) > 0.6:
             return
-        link = self._link(match.lane, x, y, yaw, lights) if match.internal else None
-        line, s, heading = self._path(match.lane if link is None else link.via[0], link)
+        if match.internal:
+            link = self._link(match.lane, x, y, yaw, lights)
+            line, s, heading = self._path(match.lane if link is None else link.via[0], link)
+        else:
+            link = None
+            line, s, heading = self._path(match.lane, self._goes_first(match.lane, yaw - ego_yaw, lights))
         at, offset = match.s, match.offset
         if link is not None and link.via[0] != match.lane:
             at, offset, _ = project(np.array([x, y]), line)
@@ -122,16 +134,27 @@ class Foresight:
                     return other
         return through
 
+    def _goes_first(self, lane: str, turned: float, lights: int) -> Link | None:
+        """Return the link of an oncoming vehicle about to turn right: it goes before an ego that turns left."""
+        if not lights & _RIGHT or np.cos(turned) > ONCOMING:
+            return None
+        return next((link for link in self.graph.links_from(lane) if link.direction == "right"), None)
+
     def _path(self, lane: str, link: Link | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (line, arc lengths, headings) of a lane, or of a link and the lane it leads to."""
-        if lane not in self._paths:
+        """Return (line, arc lengths, headings) of a lane, or of a link and the lane it leads to.
+
+        A link that leaves the lane itself goes on from it.
+        """
+        key = (lane, link is not None)
+        if key not in self._paths:
             lanes = self.graph.road_map.lanes
-            line = lanes[lane].line if link is None else np.concatenate([link.path, lanes[link.to_lane].line])
+            before = [lanes[lane].line] if link is None or link.from_lane == lane else []
+            line = np.concatenate(before + ([link.path, lanes[link.to_lane].line] if link is not None else []))
             fresh = np.concatenate([[True], np.hypot(*np.diff(line, axis=0).T) > 0.02])
             line = line[fresh]
             heading = np.unwrap(np.arctan2(*np.diff(line, axis=0).T[::-1]))
-            self._paths[lane] = line, arc_lengths(line), np.concatenate([heading, heading[-1:]])
-        return self._paths[lane]
+            self._paths[key] = line, arc_lengths(line), np.concatenate([heading, heading[-1:]])
+        return self._paths[key]
 
 
 def _distance(
