@@ -15,7 +15,7 @@ from drivebyword.core.records import EGO_FIELDS, AgentKind, Event, Weather
 from drivebyword.world.env import DrivingEnv
 from drivebyword.world.events import Referee, ego_box, time_to_collision
 from drivebyword.world.graph import RoadGraph
-from drivebyword.world.reflex import about_to_hit
+from drivebyword.world.reflex import Reflexes, about_to_hit
 from drivebyword.world.roads import TownConfig, build_town
 
 SEED = 11
@@ -326,3 +326,64 @@ def test_others_brake_for_a_car_across_their_path_and_only_then(graph):
     oncoming = beside(state, 15.0, 3.3, yaw=math.pi, speed=10.0)
     rows = np.array([crossing, passed, following, oncoming])
     assert about_to_hit(box, 0.0, 0.0, rows).tolist() == [True, False, False, False]
+
+
+def test_others_brake_for_a_car_astride_their_lane_and_for_one_that_may_brake(graph):
+    state, _ = on_street(graph, speed=6.0)
+    box = ego_box(state, CarConfig())
+    astride = beside(state, -6.0, 1.7, speed=11.0)
+    next_lane = beside(state, -6.0, 3.2, speed=11.0)
+    # Across its path, but gone by the time it gets there, unless it brakes now.
+    behind = beside(state, 3.5, -7.5, yaw=math.pi / 2, speed=8.0)
+    assert about_to_hit(box, 1.0, 0.0, np.array([astride, next_lane])).tolist() == [True, False]
+    assert about_to_hit(box, 6.0, 0.0, np.array([behind])).tolist() == [True]
+
+
+class Orders:
+    """Stands in for SUMO where everybody has waited in a junction for long."""
+
+    def __init__(self) -> None:
+        self.vehicle, self.told = self, {}
+
+    def getLaneID(self, name):  # noqa: N802 - SUMO's name
+        return ":A_0_0"
+
+    def getWaitingTime(self, name):  # noqa: N802
+        return 15.0 if name == "first" else 12.0
+
+    def getLeader(self, name, distance):  # noqa: N802
+        return None
+
+    def getJunctionFoes(self, name, distance):  # noqa: N802
+        return []
+
+    def setSpeedMode(self, name, mode):  # noqa: N802
+        pass
+
+    def setSpeed(self, name, speed):  # noqa: N802
+        self.told[name] = speed
+
+
+def test_of_those_who_wait_for_one_another_the_longest_waiting_goes_first_and_alone(graph):
+    state, _ = on_street(graph, speed=0.0)
+    box, orders = ego_box(state, CarConfig()), Orders()
+    reflexes = Reflexes(orders, 0.2)
+    rows = np.array([beside(state, 12.0, 8.0), beside(state, 12.0, -8.0, yaw=math.pi)])
+    for _ in range(22):
+        reflexes.act(box, 0.0, 0.0, ["second", "first"], rows)
+    assert list(orders.told) == ["first"] and orders.told["first"] > 0.0
+
+
+def test_who_brakes_for_the_ego_does_not_speed_up_the_moment_it_seems_clear(graph):
+    state, _ = on_street(graph, speed=0.0)
+    box, orders = ego_box(state, CarConfig()), Orders()
+    reflexes = Reflexes(orders, 0.2)
+    across = np.array([beside(state, 0.0, -9.0, yaw=math.pi / 2, speed=8.0)])
+    reflexes.act(box, 0.0, 0.0, ["first"], across)
+    gone = np.array([beside(state, 0.0, 20.0, yaw=math.pi / 2, speed=8.0)])
+    for _ in range(3):
+        reflexes.act(box, 0.0, 0.0, ["first"], gone)
+        assert orders.told["first"] == 0.0
+    for _ in range(2):
+        reflexes.act(box, 0.0, 0.0, ["first"], gone)
+    assert orders.told["first"] == -1.0

@@ -9,9 +9,11 @@ import pytest
 
 from drivebyword.core.geometry import project
 from drivebyword.core.kinematics import CarConfig, CarState, advance
-from drivebyword.core.records import CAUSES, DECISIONS, AgentKind, SignalState, Snapshot
+from drivebyword.core.records import CAUSES, DECISIONS, AgentKind, Lights, SignalState, Snapshot
 from drivebyword.world import pedals
+from drivebyword.world.caution import find_conflict
 from drivebyword.world.expert import Expert, ExpertDecision
+from drivebyword.world.foresight import Foresight
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import Lane, build_town, sample_town
 from drivebyword.world.traffic import SpeedPlan
@@ -328,3 +330,71 @@ def test_drives_a_scene_of_sumo_to_its_end_without_harm():
         happened |= Event(info["events"])
     assert info["ended"] == "arrived"
     assert not happened & ~(Event.ARRIVED | Event.AT_FAULT)
+
+
+def crossover(graph: RoadGraph) -> tuple[Lane, list[str], Lane, Lane]:
+    """Return a lane, a route, the lane it leads to, and the one beside that on which the route goes on."""
+    lanes = graph.road_map.lanes
+    for name in sorted(lanes):
+        for link in graph.links_from(name):
+            here, there = lanes[name], lanes[link.to_lane]
+            ways = {lanes[k.to_lane].edge for k in graph.links_from(there.id)}
+            for other in graph.lanes_of(there.edge):
+                beyond = sorted({lanes[k.to_lane].edge for k in graph.links_from(other.id)} - ways)
+                led = other.id in {k.to_lane for k in graph.links_from(name)}
+                near = abs(other.index - there.index) == 1 and min(graph.length(there.id), graph.length(name)) > 50.0
+                if beyond and near and not led and link.direction == "straight":
+                    return here, [here.edge, there.edge, beyond[0]], there, other
+    raise AssertionError("the town has no such street")
+
+
+def test_a_lane_planned_beyond_a_junction_is_entered_only_once_there_is_room(graph):
+    lane, route, there, other = crossover(graph)
+    drive = Drive(graph, on_lane(lane, graph.length(lane.id) - 12.0, speed=6.0), Asked(route))
+    heading = other.line[-1] - other.line[0]
+    yaw = float(np.arctan2(heading[1], heading[0]))
+    for s in np.arange(14.0, graph.length(other.id), 7.0):
+        parked = on_lane(other, float(s))
+        drive.boxes.append((parked.x, parked.y, yaw, 4.5, 1.8, 0.0, int(AgentKind.CAR)))
+    farthest = 0.0
+    for _ in range(60):
+        drive.step()
+        match = graph.lane_at(drive.state.x, drive.state.y, drive.state.yaw)
+        if match is not None and match.edge == there.edge:
+            farthest = max(farthest, abs(project(np.array([drive.state.x, drive.state.y]), there.line)[1]))
+    assert match is not None and match.edge == there.edge and farthest < 0.6
+
+
+def seen(graph: RoadGraph, state: CarState, other: CarState, lights: int = 0) -> Snapshot:
+    drive = Drive(graph, state, Asked([]))
+    drive.boxes = [(other.x, other.y, other.yaw, 4.5, 1.8, other.speed, int(AgentKind.CAR))]
+    snapshot = drive.snapshot()
+    snapshot.agent_lights[0] = lights
+    return snapshot
+
+
+def test_an_oncoming_car_that_indicates_right_is_expected_to_turn(graph):
+    lanes = sorted(graph.road_map.lanes)
+    lane = next(
+        graph.road_map.lanes[n]
+        for n in lanes
+        if graph.length(n) > 30.0 and any(k.direction == "right" for k in graph.links_from(n))
+    )
+    other = on_lane(lane, graph.length(lane.id) - 8.0, speed=6.0)
+    ego = CarState(x=other.x, y=other.y, yaw=other.yaw + np.pi)
+    turned = []
+    for lights in (int(Lights.RIGHT), 0):
+        snapshot = seen(graph, ego, other, lights)
+        future = Foresight(graph).predict(snapshot, np.array([0]), np.zeros(1), np.arange(0.0, 4.0, 0.25))
+        turned.append(float(future.yaw[-1, 0] - future.yaw[0, 0]))
+    assert turned[0] < -0.5 and abs(turned[1]) < 0.1
+
+
+def test_room_before_a_crossing_car_ends_where_its_way_begins(graph):
+    lane = long_lane(graph)
+    drive = start(graph, lane, 20.0, speed=6.0)
+    drive.decide()
+    way, at = drive.expert.wayfinder.way, on_lane(lane, 20.0 + FRONT + 10.0, offset=9.0)
+    crossing = CarState(x=at.x, y=at.y, yaw=at.yaw - np.pi / 2, speed=5.0)
+    found = find_conflict(way.track, way.s, 6.0, seen(graph, drive.state, crossing), CAR, Foresight(graph))
+    assert found is not None and 10.0 - 0.9 - 1.2 < found.distance < 10.0 - 0.9 + 0.3

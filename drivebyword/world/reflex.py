@@ -19,12 +19,20 @@ from drivebyword.world.events import apart
 NEAR = 25.0
 MARGIN = 0.2
 """Metres of air that count as contact."""
-SAME_WAY = 0.3
-"""Radians of heading within which SUMO's own car-following does the work."""
+SAME_WAY, SAME_LANE = 0.3, 1.0
+"""Radians of heading and metres aside within which SUMO's own car-following does the work."""
+HOLD_S = 0.8
+"""Seconds for which who brakes goes on braking: nobody speeds up the moment a collision seems just avoided."""
+BRAKING = 4.0
+"""m/s2 with which the ego may brake at any moment."""
 LEAST_SPEED = 1.0
 """m/s assumed of who stands: pulling off into the ego is foreseen too."""
 PATIENCE_S, FREED_S, FREED_SPEED = 4.0, 3.0, 2.5
 """Who has waited this long in a junction for a standing ego goes first, for so long, at this speed."""
+TANGLED_S, TANGLE_REACH = 10.0, 30.0
+"""Who has waited this long in a junction within so many metres, with only standing vehicles to yield to, is stuck."""
+CLEAR_AHEAD, CLEAR_ASIDE = 3.0, 2.0
+"""Metres before its front and to either side of its middle that must be free for going on."""
 _ALL_CHECKS, _NO_SAFE_GAP = 31, 6
 """SUMO's speed modes: every check, and only the limits of acceleration."""
 
@@ -32,7 +40,7 @@ _ALL_CHECKS, _NO_SAFE_GAP = 31, 6
 @njit(cache=True)
 @no_type_check
 def _about_to_hit(ego, speed, yaw_rate, agents):  # type: ignore[no-untyped-def]
-    """Tell whose front sweeps the ego within its stopping time; both keep speed and yaw rate."""
+    """Tell whose front sweeps the ego within its stopping time, both keeping speed and yaw rate, or the ego braking."""
     found = np.zeros(agents.shape[0], np.bool_)
     for k in range(agents.shape[0]):
         dx, dy = ego[0] - agents[k, 0], ego[1] - agents[k, 1]
@@ -40,17 +48,23 @@ def _about_to_hit(ego, speed, yaw_rate, agents):  # type: ignore[no-untyped-def]
             continue
         yaw = agents[k, 2]
         turned = abs((yaw - ego[2] + np.pi) % (2 * np.pi) - np.pi)
-        if dx * np.cos(yaw) + dy * np.sin(yaw) <= 0.0 or turned < SAME_WAY:
+        # Whoever is astride two lanes counts as being on one: who drives on the other has to be told.
+        follows = turned < SAME_WAY and abs(dy * np.cos(yaw) - dx * np.sin(yaw)) < SAME_LANE
+        if dx * np.cos(yaw) + dy * np.sin(yaw) <= 0.0 or follows:
             continue
         pace = max(LEAST_SPEED, np.sqrt(agents[k, 6] ** 2 + agents[k, 7] ** 2))
         horizon = 0.25 + pace / 8.0
         ax, ay, ex, ey, eyaw = agents[k, 0], agents[k, 1], ego[0], ego[1], ego[2]
-        step = 0.1
-        for _ in range(int(horizon / step)):
+        step, run = 0.1, 0.0
+        for i in range(int(horizon / step)):
+            run += max(0.0, speed - BRAKING * (i + 0.5) * step) * step
+            bx, by = ego[0] + run * np.cos(ego[2]), ego[1] + run * np.sin(ego[2])
             ax, ay, yaw = ax + pace * np.cos(yaw) * step, ay + pace * np.sin(yaw) * step, yaw + agents[k, 8] * step
             ex, ey, eyaw = ex + speed * np.cos(eyaw) * step, ey + speed * np.sin(eyaw) * step, eyaw + yaw_rate * step
-            if not apart(
-                ex, ey, eyaw, ego[3] + 2 * MARGIN, ego[4] + 2 * MARGIN, ax, ay, yaw, agents[k, 3], agents[k, 4]
+            length, width = ego[3] + 2 * MARGIN, ego[4] + 2 * MARGIN
+            if not (
+                apart(ex, ey, eyaw, length, width, ax, ay, yaw, agents[k, 3], agents[k, 4])
+                and apart(bx, by, ego[2], length, width, ax, ay, yaw, agents[k, 3], agents[k, 4])
             ):
                 found[k] = True
                 break
@@ -72,12 +86,24 @@ def _follows(box: Float[np.ndarray, " 5"], agents: Float[np.ndarray, "M 9"]) -> 
     return (along > 0.0) & (np.abs(across) < 2.5) & (turned < 1.0)
 
 
+def _is_clear_ahead(k: int, box: Float[np.ndarray, " 5"] | None, agents: Float[np.ndarray, "M 9"]) -> bool:
+    """Tell whether nobody, the ego's box included where given, is within CLEAR_AHEAD of an agent's front."""
+    x, y, yaw, length = agents[k, :4]
+    others = np.delete(agents, k, axis=0)[:, :5]
+    others = others if box is None else np.concatenate([others, box[None]])
+    dx, dy = others[:, 0] - x, others[:, 1] - y
+    along, across = dx * np.cos(yaw) + dy * np.sin(yaw), dy * np.cos(yaw) - dx * np.sin(yaw)
+    reach = length / 2 + CLEAR_AHEAD + others[:, 3] / 2
+    return not ((along > 0.0) & (along < reach) & (np.abs(across) < CLEAR_ASIDE)).any()
+
+
 class Reflexes:
     """What SUMO's vehicles would not do by themselves, for one simulation."""
 
     def __init__(self, sumo: Any, dt: float) -> None:
         self.sumo, self.dt = sumo, dt
-        self._braking: set[str] = set()
+        self._braking: dict[str, float] = {}
+        """Who brakes, and for how many seconds still."""
         self._freed: dict[str, float] = {}
         self._ego_stands = 0.0
 
@@ -86,16 +112,39 @@ class Reflexes:
     ) -> None:
         """Order braking and going on; `names` are the vehicles of the first rows of `agents`."""
         alarmed = about_to_hit(box, speed, yaw_rate, agents[: len(names)])
-        braking = {names[k] for k in np.flatnonzero(alarmed)}
-        for name in sorted(braking - self._braking):
+        braking = {name: left - self.dt for name, left in self._braking.items() if left > self.dt and name in names}
+        braking |= {names[k]: HOLD_S for k in np.flatnonzero(alarmed)}
+        for name in sorted(braking.keys() - self._braking.keys()):
             self._order(name, 0.0, _ALL_CHECKS)
             self._freed.pop(name, None)
-        for name in sorted((self._braking - braking) & set(names)):
+        for name in sorted((self._braking.keys() - braking.keys()) & set(names)):
             self._order(name, -1.0, _ALL_CHECKS)
         self._braking = braking
         self._ego_stands = self._ego_stands + self.dt if speed < 0.3 else 0.0
         if self._ego_stands > PATIENCE_S or self._freed:
             self._untie(names, _follows(box, agents[: len(names)]))
+        if self._ego_stands > PATIENCE_S and not self._freed:
+            self._untangle(box, names, agents)
+
+    def _untangle(self, box: Float[np.ndarray, " 5"], names: list[str], agents: Float[np.ndarray, "M 9"]) -> None:
+        """Let the one go who has waited longest of those who wait for one another in the ego's junction."""
+        vehicle = self.sumo.vehicle
+        found: list[tuple[float, str]] = []
+        for k, name in enumerate(names):
+            near = np.hypot(agents[k, 0] - box[0], agents[k, 1] - box[1]) < TANGLE_REACH
+            if not near or name in self._braking or not vehicle.getLaneID(name).startswith(":"):
+                continue
+            waited = float(vehicle.getWaitingTime(name))
+            # In the end even towards the ego: it brakes for that itself, and its way may bend aside.
+            if waited < TANGLED_S or not _is_clear_ahead(k, box if waited < 2 * TANGLED_S else None, agents):
+                continue
+            foes = [foe[0] for foe in vehicle.getJunctionFoes(name, TANGLE_REACH) if foe[7]]
+            if all(foe == EGO or vehicle.getSpeed(foe) < 0.3 for foe in foes):
+                found.append((waited, name))
+        if found:
+            name = max(found)[1]
+            self._freed[name] = FREED_S
+            self._order(name, FREED_SPEED, _NO_SAFE_GAP)
 
     def _untie(self, names: list[str], behind: Bool[np.ndarray, " M"]) -> None:
         """Let those go whom only the standing ego keeps inside a junction."""
