@@ -106,6 +106,16 @@ def test_a_curve_too_fast_is_opened_and_throttle_cut():
     assert curved_accel(sent.steering, 12.0) == pytest.approx(LATERAL_ACCEL, abs=1e-6)
 
 
+@pytest.mark.parametrize(("wish", "least"), [(0.12, 0.3), (0.3, 0.99)])
+def test_a_curve_too_fast_is_braked_for_the_harder_the_sharper(wish, least):
+    """Opened and not slowed down for, it leads off the road."""
+    sent, met = limit(Actuation(wish, 0.0, 0.1), 0.0, 12.6, DT, CAR, LimitsConfig())
+    assert "lateral acceleration" in met
+    assert sent.brake >= least
+    within, _ = limit(Actuation(0.05, 0.0, 0.1), 0.05, 12.6, DT, CAR, LimitsConfig())
+    assert within.brake == 0.1
+
+
 def test_brake_wins_over_throttle():
     sent, _ = limit(Actuation(0.0, 1.0, 0.2), 0.0, 5.0, DT, CAR, LimitsConfig())
     assert (sent.throttle, sent.brake) == (0.0, 0.2)

@@ -1,8 +1,7 @@
 """The last word before the actuators: act and observation in, safe actuation and verdict out.
 
-Deterministic, free of torch and of learned parts. In order: is the input sane (finite, fresh, alive)? If
-not, stop. Is something in the way? If so, brake. Is the actuation within its limits? If not, clip it.
-The guard only ever slows the car down or steers it less; it never adds throttle.
+No torch, nothing learned. Is the input sane (finite, fresh, alive)? If not, stop. Is the actuation within its
+limits? If not, clip it. Is something in the way? If so, brake. It only ever slows down or steers less.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Act, Actuation, Observation, RigConfig, Verdict, VerdictKind
 from drivebyword.guard.collision import CollisionConfig, first_hit, roll_out
 from drivebyword.guard.limits import LimitsConfig, limit
-from drivebyword.guard.tracking import Tracker, TrackingConfig, cluster, lidar_points, radar_points
+from drivebyword.guard.tracking import Tracker, TrackingConfig, lidar_points, radar_points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,16 +25,11 @@ class GuardConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     collision: CollisionConfig = field(default_factory=CollisionConfig)
-    dt: float = 0.2
-    """Decision period in seconds."""
-    stale_s: float = 0.5
-    """An older observation counts as none (Autoware's heartbeat limit)."""
-    frozen: int = 3
-    """Equal readings of a sensor in a row, while driving, that count as frozen."""
-    comfortable_brake: float = 0.35
-    """About 2.8 m/s2: for losses in which nothing is known to be ahead."""
-    blind_s: float = 0.6
-    """Time without any ranging sensor after which the car stops."""
+    dt: float = 0.2  # decision period in seconds
+    stale_s: float = 0.5  # an older observation counts as none (Autoware's heartbeat limit)
+    frozen: int = 3  # equal readings of a sensor in a row, while driving, that count as frozen
+    comfortable_brake: float = 0.35  # about 2.8 m/s2: for losses in which nothing is known to be ahead
+    blind_s: float = 0.6  # time without any ranging sensor after which the car stops
 
 
 class Guard:
@@ -50,34 +44,26 @@ class Guard:
         """Begin a new episode."""
         self.tracker.reset()
         self._time_s: float | None = None
-        self._steering: float | None = None
+        self._steering, self._blind_s, self._braking = 0.0, 0.0, False
         self._last: dict[str, np.ndarray] = {}
         self._equal: dict[str, int] = {}
-        self._blind_s = 0.0
-        self._braking = False
 
     def check(self, act: Act, observation: Observation, now_s: float | None = None) -> tuple[Actuation, Verdict]:
-        """Return what may be sent to the car, and why.
-
-        `now_s` is the time of the decision on the observation's clock; None: the observation was just made.
-        """
-        broken = self._unusable(observation, now_s)
-        if broken:
-            return self._blind_stop(broken)
-        dt = self.config.dt if self._time_s is None else observation.time_s - self._time_s
-        self._time_s = float(observation.time_s)
+        """Return what may be sent to the car, and why; `now_s` (None: not known) is on the observation's clock."""
+        config, why = self.config, self._unusable(observation, now_s)
+        if why:  # Nothing is known: brake evenly, hold the steering last sent.
+            return Actuation(self._steering, 0.0, config.comfortable_brake), Verdict(VerdictKind.REPLACED, why)
         speed, yaw_rate, measured = (float(v) for v in observation.ego[:3])
-        if self._steering is None:
-            self._steering = min(max(measured, -1.0), 1.0)
-        self._perceive(observation, speed, yaw_rate, dt)
-        chunk = np.asarray(act.steps, np.float64)
-        why = self._dead_sensor(observation, speed, dt)
-        if not np.isfinite(chunk).all():
-            why = "the act is not finite"
+        if self._time_s is None:
+            self._time_s, self._steering = observation.time_s - config.dt, min(max(measured, -1.0), 1.0)
+        dt, self._time_s = observation.time_s - self._time_s, float(observation.time_s)
+        self._perceive(observation, (speed, yaw_rate), dt)
+        chunk, why = np.asarray(act.steps, np.float64), self._dead_sensor(observation, speed, dt)
+        why = why if np.isfinite(chunk).all() else "the act is not finite"
         if why:
-            chunk = np.array([[self._steering, 0.0, self.config.comfortable_brake]])
+            chunk = np.array([[self._steering, 0.0, config.comfortable_brake]])
         wish = Actuation(*(float(v) for v in chunk[0]))
-        allowed, met = limit(wish, self._steering, speed, self.config.dt, self.car, self.config.limits)
+        allowed, met = limit(wish, self._steering, speed, config.dt, self.car, config.limits)
         chunk = np.clip(chunk, (-1.0, 0.0, 0.0), 1.0)
         chunk[0] = allowed.as_array()
         actuation, verdict = self._avoid(chunk, allowed, met, speed, measured)
@@ -94,42 +80,29 @@ class Guard:
             return f"the observation is older than {self.config.stale_s} s"
         return ""
 
-    def _blind_stop(self, why: str) -> tuple[Actuation, Verdict]:
-        """Stop without knowing anything: brake evenly, hold the steering last sent."""
-        return Actuation(self._steering or 0.0, 0.0, self.config.comfortable_brake), Verdict(VerdictKind.REPLACED, why)
-
-    def _perceive(self, observation: Observation, speed: float, yaw_rate: float, dt: float) -> None:
+    def _perceive(self, observation: Observation, motion: tuple[float, float], dt: float) -> None:
         """Update the tracks from whichever ranging sensors answered."""
-        settings, echoes = self.config.tracking, np.zeros((0, 5))
+        settings, points, echoes = self.config.tracking, None, np.zeros((0, 5))
         if self.rig.radar is not None and observation.radar is not None and observation.radar_valid is not None:
-            valid = observation.radar_valid & np.isfinite(observation.radar).all(1)
-            echoes = radar_points(observation.radar, valid, self.rig.radar, speed, yaw_rate, settings)
-        seeing = self.rig.lidar is not None and observation.lidar is not None
+            rows = observation.radar[observation.radar_valid & np.isfinite(observation.radar).all(1)]
+            echoes = radar_points(rows, self.rig.radar, *motion, settings.reach)
         if self.rig.lidar is not None and observation.lidar is not None:
-            bodies = cluster(lidar_points(np.nan_to_num(observation.lidar), self.rig.lidar, settings))
-        else:
-            bodies = cluster(echoes[np.argsort(-np.arctan2(echoes[:, 1], echoes[:, 0])), :2])
+            points = lidar_points(np.nan_to_num(observation.lidar), self.rig.lidar, settings)
         if dt > self.config.stale_s:
             self.tracker.reset()
-        self.tracker.update(bodies, echoes, speed, yaw_rate, dt, independent=seeing)
+        self.tracker.update(points, echoes, motion, dt)
 
     def _dead_sensor(self, observation: Observation, speed: float, dt: float) -> str:
         """Name the reason to stop when a sensor repeats itself or every ranging sensor is gone."""
-        readings: dict[str, np.ndarray] = dict(observation.cameras)
-        if observation.lidar is not None:
-            readings["lidar"] = observation.lidar
-        if observation.radar is not None and observation.radar_valid is not None and observation.radar_valid.any():
-            readings["radar"] = observation.radar
-        for name, reading in readings.items():
-            if name in self._last and np.array_equal(reading, self._last[name]):
-                # A standing car may see the same picture twice; only driving tells.
-                self._equal[name] = self._equal.get(name, 0) + (speed > 1.0)
-            else:
-                self._equal[name] = 0
-            self._last[name] = reading
-        frozen = [name for name in readings if self._equal[name] >= self.config.frozen]
-        if frozen:
-            return f"{frozen[0]} is frozen"
+        heard = observation.radar if observation.radar_valid is not None and observation.radar_valid.any() else None
+        for name, reading in {**observation.cameras, "lidar": observation.lidar, "radar": heard}.items():
+            if reading is None:
+                continue
+            same = name in self._last and np.array_equal(reading, self._last[name])
+            # A standing car may see the same picture twice; only driving tells.
+            self._equal[name], self._last[name] = self._equal.get(name, 0) + (speed > 1.0) if same else 0, reading
+            if self._equal[name] >= self.config.frozen:
+                return f"{name} is frozen"
         mounted = self.rig.lidar is not None or self.rig.radar is not None
         blind = (observation.lidar is None or not (observation.lidar[:, :, 0] > 0).any()) and observation.radar is None
         self._blind_s = self._blind_s + dt if mounted and blind else 0.0
@@ -138,27 +111,20 @@ class Guard:
     def _avoid(
         self, chunk: Float[np.ndarray, "F 3"], allowed: Actuation, met: tuple[str, ...], speed: float, steering: float
     ) -> tuple[Actuation, Verdict]:
-        """Brake when the act, followed by the brake, would still hit something."""
-        settings = self.config.collision
+        """Brake when the act, followed by the brake, would still hit something; before that, forbid the throttle."""
+        settings, tracker = self.config.collision, self.tracker
         gap = settings.gap + settings.gap_s * speed + (settings.hysteresis if self._braking else 0.0)
-        hit = self._would_hit(chunk, speed, steering, settings.brake_decel, gap)
-        self._braking = bool(hit)
-        if hit:
-            return replace(allowed, throttle=0.0, brake=1.0), Verdict(VerdictKind.REPLACED, hit)
-        if allowed.throttle > 0.0:
-            hit = self._would_hit(chunk, speed, steering, settings.early_decel, gap)
-            if hit:
-                allowed, met = replace(allowed, throttle=0.0), (*met, hit)
+        self._braking = False
+        for decel in (settings.brake_decel, settings.early_decel)[: 1 + (allowed.throttle > 0.0)]:
+            way = roll_out(speed, steering, chunk, decel, self.config.dt, self.car)
+            hit = first_hit(tracker, way, self.car, settings, gap)
+            if hit is None:
+                continue
+            points, pace = tracker.points[tracker.owner == hit], np.hypot(*tracker.tracks["velocity"][hit])
+            x, y = points[np.argmin(np.hypot(*points.T))]
+            met = (*met, f"obstacle {x:.0f} m ahead, {y:+.1f} m left, moving {pace:.0f} m/s")
+            self._braking = decel == settings.brake_decel
+            if self._braking:
+                return replace(allowed, throttle=0.0, brake=1.0), Verdict(VerdictKind.REPLACED, met[-1])
+            allowed = replace(allowed, throttle=0.0)
         return allowed, Verdict(VerdictKind.CLIPPED, ", ".join(met)) if met else Verdict(VerdictKind.ACCEPTED)
-
-    def _would_hit(
-        self, chunk: Float[np.ndarray, "F 3"], speed: float, steering: float, decel: float, gap: float
-    ) -> str:
-        """Describe what this act followed by this brake would touch, or return nothing."""
-        config = self.config
-        way = roll_out(speed, steering, chunk, decel, config.dt, config.dt, self.car)
-        track = first_hit(self.tracker.tracks, way, self.car, config.collision, gap)
-        if track is None:
-            return ""
-        x, y = track.points[np.argmin(np.hypot(*track.points.T))]
-        return f"obstacle {x:.0f} m ahead, {y:+.1f} m left, moving {np.hypot(*track.velocity):.0f} m/s"
