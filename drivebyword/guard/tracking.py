@@ -53,8 +53,10 @@ TRACK = np.dtype(
 
 def bounds(points: Points, owner: Int[np.ndarray, " P"]) -> tuple[PerBody, PerBody]:
     """Return the least and greatest x, y of every body."""
+    if len(owner) == 0:
+        return points, points
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    return (np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)) if len(owner) else (points,) * 2
+    return np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
 
 
 def _turned(points: Points, angle: Float[np.ndarray, " P"] | float) -> Points:
