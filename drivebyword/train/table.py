@@ -50,10 +50,12 @@ class FrameTable:
 class SamplingConfig:
     """How often which frame is drawn, and what is hidden from the policy in training."""
 
-    standing: float = 0.5
+    standing: float = 0.35
     """Weight of a frame that stands and should go on standing, against 1 for plain driving."""
     change: float = 2.0
     """Weight of a frame within a second of a change: starting, braking, steering."""
+    start: float = 5.0
+    """Weight of a frame that stands and should go: whoever stands sees mostly reds, and takes every stop for one."""
     held: float = 2.0
     """Weight of a frame where somebody or a red light holds the moving car back."""
     drop_sensor: float = 0.12
@@ -168,6 +170,8 @@ def _weights(episode: Episode, sampling: SamplingConfig) -> Float32[np.ndarray, 
     moved |= np.diff(episode.instruction_index, prepend=0) > 0
     near = np.convolve(moved, np.ones(5), mode="same") > 0
     weight[near] *= sampling.change
+    starts = (speed < 0.5) & (episode.expert_act[:, 1] > 0.1)
+    weight[starts] = sampling.start
     held = np.isin(episode.expert_reason[:, 1], _HOLDING) & (pedal < -0.02) & (speed > 0.3)
     weight[held] *= sampling.held
     return weight
