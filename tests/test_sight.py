@@ -4,12 +4,12 @@ from math import exp
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivebyword.core.records import AFFORDANCES, SignalState
 from drivebyword.world.caution import Ahead, Conflict
-from drivebyword.world.sight import SIGNAL_SIGHT, Sight, SignalAhead, affordances
+from drivebyword.world.sight import SIGNAL_SIGHT, Sight, SignalOnWay, affordances
 from drivebyword.world.traffic import SpeedPlan
 
 DT = 0.2
@@ -24,8 +24,8 @@ def look(**seen) -> Sight:
     return Sight(**{"signal": None, "leader": None, "conflict": None, "person": None, "junction": None, **seen})
 
 
-def signal(colour: SignalState, room: float) -> SignalAhead:
-    return SignalAhead(colour=int(colour), room=room, line=room, lane="a_0")
+def signal(colour: SignalState, room: float) -> SignalOnWay:
+    return SignalOnWay(colour=int(colour), room=room, line=room, lane="a_0")
 
 
 def leader(gap: float, speed: float) -> Ahead:
@@ -62,6 +62,7 @@ def test_who_crosses_is_told_apart(person, name):
     assert seen[name] == pytest.approx(exp(-0.5)) and sum(value > 0 for value in seen.values()) == 1
 
 
+@settings(deadline=None)
 @given(st.floats(-1, 90), st.floats(-2, 90), st.floats(0, 20), st.floats(0, 20), st.floats(0, 20), st.floats(0, 30))
 def test_every_affordance_lies_between_zero_and_one(room, gap, pace, speed, wanted, distance):
     conflict = Conflict(row=0, distance=distance, time_s=0.0, person=True, side="ahead")

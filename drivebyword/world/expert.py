@@ -32,7 +32,7 @@ from drivebyword.world.graph import RoadGraph
 from drivebyword.world.paths import Track
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.sidestep import Sidestep
-from drivebyword.world.sight import Sight, SignalAhead, affordances
+from drivebyword.world.sight import Sight, SignalOnWay, affordances
 from drivebyword.world.traffic import SpeedPlan
 from drivebyword.world.wayfinding import Errand, Wayfinder
 
@@ -206,7 +206,7 @@ class Expert:
         waits = elsewhere or (leader.speed < (4.5 if bicycle else 2.0) and not gaining)
         return span.start - 0.7 if waits else None
 
-    def _next_signal(self, track: Track, s: float, snapshot: Snapshot) -> SignalAhead | None:
+    def _next_signal(self, track: Track, s: float, snapshot: Snapshot) -> SignalOnWay | None:
         """Return the next signal on the way, if it is within sight."""
         front = s + self._front
         for span in track.links_ahead(s):
@@ -215,12 +215,12 @@ class Expert:
             head = self._head.get(span.lane.id)
             if span.link.tls is None or head is None or span.start - front > 75.0:
                 return None
-            return SignalAhead(
+            return SignalOnWay(
                 colour=int(snapshot.signals[head]), room=span.start - front, line=span.start, lane=span.link.from_lane
             )
         return None
 
-    def _signal(self, signal: SignalAhead | None, state: CarState) -> Limit | None:
+    def _signal(self, signal: SignalOnWay | None, state: CarState) -> Limit | None:
         """Return the stop line to stop at, by the colour of the next signal on the way."""
         if signal is None:
             return None

@@ -22,7 +22,7 @@ _OPEN = (int(SignalState.GREEN), int(SignalState.DARK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignalAhead:
+class SignalOnWay:
     """The next signal on the way."""
 
     colour: int
@@ -38,7 +38,7 @@ class SignalAhead:
 class Sight:
     """What the way ahead holds."""
 
-    signal: SignalAhead | None
+    signal: SignalOnWay | None
     leader: Ahead | None
     conflict: Conflict | None
     person: str | None
