@@ -49,7 +49,7 @@ format: setup ## rewrite files as `make lint` wants them
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-train-tiny: setup ## make the shipped checkpoint from nothing (2.5 h on 2 cores, resumable)
+train-tiny: setup ## make the shipped checkpoint from nothing (an hour on 2 cores, resumable)
 	@OMP_NUM_THREADS=2 $(BIN)/drivebyword train tiny --out $(OUT)/train/tiny
 
 evaluate: setup ## judge the shipped policy and its control rows (hours; SEEDS=20 for a first look)

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def tiny() -> TrainConfig:
-    """Return the shipped policy's run: two CPU cores, at most 2.5 hours from nothing."""
+    """Return the shipped policy's run: about an hour on two CPU cores, from nothing."""
     from drivebyword.loop.rollout import RescueConfig
     from drivebyword.model.policy import PolicyConfig
     from drivebyword.train.loop import RoundConfig, TrainConfig
     from drivebyword.world import rigs
 
     rig = rigs.tiny()
-    # The policy drives from the second round on. At first an expert takes over before it fails, later in two rounds
-    # of three (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
+    # The policy drives from the second round on; in all but two rounds an expert takes over before it fails
+    # (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
     alone = (7, 9)
     rounds = (
         RoundConfig(demonstrations=140, steps=700),
