@@ -14,6 +14,7 @@ from drivebyword.evaluate.judge import Scene, crashed, read_results, result_of, 
 from drivebyword.evaluate.page import render_page
 from drivebyword.evaluate.report import build_report, check_gates, measure, render_table, write_report
 from drivebyword.evaluate.rows import Rewording, Row, blind, choose_rows, constant_speed, expert, standard_rows
+from drivebyword.loop.batching import Checkpoint
 from drivebyword.tokens.grammar import parse_intent
 from drivebyword.world.rigs import tiny
 
@@ -331,9 +332,9 @@ def test_results_of_another_suite_are_not_mixed_in(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_no_checkpoint_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="is no checkpoint"):
-        judge.driver_digest(Row(driver=rows.Checkpoint(tmp_path)))
+        judge.driver_digest(Row(driver=Checkpoint(tmp_path)))
     (tmp_path / "manifest.json").write_text("{}")
-    assert len(judge.driver_digest(Row(driver=rows.Checkpoint(tmp_path)))) == 16
+    assert len(judge.driver_digest(Row(driver=Checkpoint(tmp_path)))) == 16
 
 
 def test_workers_are_spawned():

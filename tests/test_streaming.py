@@ -68,17 +68,17 @@ def test_the_drafts_tokens_are_those_of_plain_decoding(stream, policy):
     passes = []
     for step in range(12):
         one = observe(step // 3)  # repeats let drafts hold now and then
-        history = list(stream._frames)
+        history = list(stream.memory.frames)
         stream.decide(one)
         passes.append(stream.trace.passes)
         plain = SMALL.grammar.ranges[:, 0].copy()
         other = StreamingPolicy(policy, stream.reader)
-        other._hear(one.instruction)
-        other._frames.extend(history)
-        frame = other._pass_frame(other.frame_batch(one))
+        other._hear(other.memory, one.instruction)
+        other.memory.frames.extend(history)
+        frame = other._pass_frame(other.memory, other.frame_batch(one))
         for position in range(SMALL.grammar.length):
-            logits = policy.answer(other._pass_act(frame, plain)).numpy()
-            plain[position] = SMALL.grammar.choose(logits)[position]
+            states = other._pass_act([other.memory], frame.key, frame.cache, plain[None])
+            plain[position] = SMALL.grammar.choose(policy.answer(states).numpy())[0, position]
         np.testing.assert_array_equal(plain, stream.trace.tokens)
     assert max(passes) <= SMALL.grammar.length
 
@@ -148,3 +148,25 @@ def test_a_window_of_one_frame_streams_too():
     single.decide(observe(1))
     single.decide(observe(0))
     np.testing.assert_allclose(single.trace.logits, first, atol=1e-5)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_many_drivers_in_one_batch_decide_as_each_would_alone(half):
+    """Ragged starts, sentences of different lengths and blind drivers included: not a bit differs."""
+    together = StreamingPolicy(make_policy(), ScriptedReader(ReaderConfig()), half=half)
+    alone = StreamingPolicy(make_policy(), ScriptedReader(ReaderConfig()), half=half)
+    said = ["turn left here", "go", "", "please stop somewhere on the right, as soon as you safely can"]
+    memories, lonely = [], []
+    for step in range(14):
+        if step % 3 == 0 and len(memories) < len(said):
+            memories.append(together.remember())
+            lonely.append(alone.remember())
+        seen = [observe(step, said[k], seed=k) for k in range(len(memories))]
+        seen[-1] = dataclasses.replace(seen[-1], lidar=None)
+        acts = [d.act.steps for d in together.decide_all(memories, seen)]
+        for k, (memory, one) in enumerate(zip(lonely, seen, strict=True)):
+            (decision,) = alone.decide_all([memory], [one])
+            np.testing.assert_array_equal(decision.act.steps, acts[k])
+            legal = SMALL.grammar.legal
+            off = np.abs(memory.trace.logits[legal] - memories[k].trace.logits[legal]).max()
+            assert off <= (2e-2 if half else 1e-5), off

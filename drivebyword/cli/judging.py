@@ -115,7 +115,8 @@ class Bench:
 
 def _factory(name: str) -> DriverFactory:
     """Return what makes the policy of that name in every worker."""
-    from drivebyword.evaluate.rows import Checkpoint, constant_speed, expert
+    from drivebyword.evaluate.rows import constant_speed, expert
+    from drivebyword.loop.batching import Checkpoint
     from drivebyword.loop.policies import checkpoint_folder
 
     privileged = {"expert": expert, "constant": constant_speed}

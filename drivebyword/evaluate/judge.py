@@ -12,7 +12,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from typing import Any
 from drivebyword.core.records import Episode, Event, RigConfig
 from drivebyword.data.files import one_line_errors
 from drivebyword.evaluate.report import build_report, commit, write_report
-from drivebyword.evaluate.rows import Checkpoint, Row, make_transform
+from drivebyword.evaluate.rows import Row, make_transform
 from drivebyword.evaluate.suites import Suite, suite_hash
+from drivebyword.loop.batching import Checkpoint, Networks
 from drivebyword.loop.fleet import Done, run_tasks, with_progress
 from drivebyword.metrics import score, worst_score
 
 RESULTS = "results.jsonl"
+NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
+"""How networks compute in a judging."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 def _fingerprint(row: Row, digest: str, rig: RigConfig) -> str:
     """Return a hash of all that a result depends on but the seed."""
-    raw = repr((row.guarded, row.without, row.sentences, digest, rig, driver_digest(row)))
+    raw = repr((row.guarded, row.without, row.sentences, digest, rig, driver_digest(row), NUMERICS))
     return hashlib.sha256(raw.encode()).hexdigest()[:16]
 
 
@@ -104,10 +108,22 @@ def _drive(
     rows: dict[str, Row], suite: Suite, rig: RigConfig, todo: list[Scene], processes: int, show: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the result of every scene."""
-    make_worker = partial(_make_worker, rows, suite, rig)
-    every = with_progress(_surviving(make_worker, todo, processes), len(todo), show, lambda value: value["steps"])
-    for done in every:
-        yield done.value if done.error is None else crashed(done.task, suite, done.error)
+    with ExitStack() as stack:
+        check: Callable[[], None] = lambda: None
+        if any(isinstance(row.driver, Checkpoint) for row in rows.values()) and todo:
+            networks = stack.enter_context(Networks(processes))
+            rows = {name: _served(row, networks) for name, row in rows.items()}
+            processes, check = networks.worlds, networks.check
+        found = _surviving(partial(_make_worker, rows, suite, rig), todo, processes)
+        for done in with_progress(found, len(todo), show, lambda value: value["steps"]):
+            if done.error is not None:
+                check()
+            yield done.value if done.error is None else crashed(done.task, suite, done.error)
+
+
+def _served(row: Row, networks: Networks) -> Row:
+    """Let a checkpoint's drivers ask the networks."""
+    return replace(row, driver=networks.serve(row.driver)) if isinstance(row.driver, Checkpoint) else row
 
 
 def _surviving(make_worker: Callable[[], Any], todo: list[Scene], processes: int) -> Iterator[Done[Scene]]:

@@ -29,6 +29,7 @@ from drivebyword.evaluate.intervals import (
     paired_difference,
     wilson,
 )
+from drivebyword.loop.policies import CHECKPOINTS
 from drivebyword.metrics import EVENT_METRICS
 
 if TYPE_CHECKING:
@@ -57,9 +58,8 @@ def build_report(
     by_row = {name: [r for r in results if r["row"] == name] for name in rows}
     policies: dict[str, dict[str, Any]] = {}
     for name, row in rows.items():
-        folder = getattr(row.driver, "folder", None)
         policies[name] = {
-            "checkpoint": str(folder) if folder is not None else getattr(row.driver, "__name__", repr(row.driver)),
+            "checkpoint": _driver_name(row),
             "config_hash": keys[name],
             "guarded": row.guarded,
             "without": list(row.without),
@@ -83,6 +83,14 @@ def build_report(
         "policies": policies,
         "comparisons": _comparisons(by_row),
     }
+
+
+def _driver_name(row: Row) -> str:
+    """Return a shipped checkpoint's name, another one's folder, or the name of what makes the driver."""
+    folder = getattr(row.driver, "folder", None)
+    if folder is None:
+        return str(getattr(row.driver, "__name__", repr(row.driver)))
+    return folder.name if folder.parent == CHECKPOINTS else os.path.relpath(folder)
 
 
 def measure(results: Results) -> dict[str, Cell]:

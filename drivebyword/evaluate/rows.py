@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,19 +40,6 @@ def expert(env: DrivingEnv) -> Policy:
 def constant_speed(env: DrivingEnv) -> Policy:
     """Return the driver that holds 8 m/s: what these scenes ask at the least."""
     return ConstantSpeed()
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The policy of a checkpoint folder, one thread a process."""
-
-    folder: Path
-
-    def __call__(self, env: DrivingEnv) -> Policy:
-        """Load it."""
-        from drivebyword.model.streaming import StreamingPolicy
-
-        return StreamingPolicy.from_pretrained(self.folder, threads=1)
 
 
 SENTENCES = ("own", "other", "wrong-branch", "none", "training", "held-out")

@@ -7,10 +7,13 @@ A task that raises gives its error as the result: one broken scene never costs t
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
 Task = TypeVar("Task")
@@ -27,11 +30,14 @@ class Done(Generic[Task]):
     error: str | None
 
 
-def run_tasks(make_worker: Callable[[], Worker], tasks: Sequence[Task], processes: int) -> Iterator[Done[Task]]:
+def run_tasks(
+    make_worker: Callable[[], Worker], tasks: Sequence[Task], processes: int, nice: int = 0
+) -> Iterator[Done[Task]]:
     """Yield every task's result in the order of finishing.
 
     Args:
         make_worker: picklable; called once in every process, returns the function that does a task.
+        nice: how much the rest of the machine goes first.
     """
     if not tasks:
         return
@@ -40,7 +46,9 @@ def run_tasks(make_worker: Callable[[], Worker], tasks: Sequence[Task], processe
     count = min(processes, len(tasks))
     for item in (*enumerate(tasks), *([None] * count)):
         todo.put(item)
-    workers = [context.Process(target=_work, args=(make_worker, todo, results), daemon=True) for _ in range(count)]
+    workers = [
+        context.Process(target=_work, args=(make_worker, todo, results, nice), daemon=True) for _ in range(count)
+    ]
     for worker in workers:
         worker.start()
     left = len(tasks)
@@ -57,7 +65,21 @@ def run_tasks(make_worker: Callable[[], Worker], tasks: Sequence[Task], processe
         worker.join(timeout=20.0)
 
 
-def _work(make_worker: Callable[[], Worker], todo: Any, results: Any) -> None:
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+
+    def watch() -> None:
+        parent = mp.parent_process()
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _work(make_worker: Callable[[], Worker], todo: Any, results: Any, nice: int) -> None:
+    end_with_parent()
+    os.nice(nice)
     worker = make_worker()
     while (item := todo.get()) is not None:
         number, task = item

@@ -6,13 +6,14 @@ is written by hand, because exporters do not know the fused one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+Part = TypeVar("Part", bound=nn.Module)
 HIDDEN = -1e4
 """Added to the score of what may not be seen; finite, so that a row that sees nothing stays finite too."""
 KeyValue = tuple[Tensor, Tensor]
@@ -200,6 +201,15 @@ class MixtureOfExperts(nn.Module):
         routed = _reorder(done, back, order) * gate.to(done.dtype).reshape(-1, 1)
         mixed = routed.unflatten(0, (-1, self.top)).sum(1) if self.top > 1 else routed
         return self.shared(x) + mixed.reshape(x.shape)
+
+
+def halve(module: Part) -> Part:
+    """Keep the matrices in bfloat16, for passes under autocast; routers stay exact."""
+    routers = {id(part.router) for part in module.modules() if isinstance(part, MixtureOfExperts)}
+    for part in module.modules():
+        if isinstance(part, nn.Linear) and id(part) not in routers:
+            part.to(torch.bfloat16)
+    return module
 
 
 class EncoderBlock(nn.Module):

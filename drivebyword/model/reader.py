@@ -109,7 +109,7 @@ class Reader:
     def encode_all(self, sentences: Sequence[str]) -> tuple[Float16[Tensor, "W L Dw"], Bool[Tensor, "W L"]]:
         """Return the states of many sentences, padded, and which of them are there; kept on disk.
 
-        Reading the 5,400 training wordings takes one or two minutes the first time.
+        Reading the 9,000 training wordings takes three minutes the first time.
         """
         from safetensors.torch import load_file, save_file
 

@@ -1,15 +1,18 @@
 """Driving step by step: one observation in, one decision out, the same as one long masked forward pass.
 
-In: observations, one per decision period. Out: decisions. Each encodes the new frame alone; keys and values of
-past frames are kept and never change. The last decision's chunk, shifted, is the draft of the next: one pass
-checks it, and passes are repeated from the first token that differs, so the tokens are those of decoding one
-by one. A new sentence encodes the frames of the window once more.
+In: observations, one per decision period, of one driver or of many at once, each with its own memory. Out:
+decisions. Each encodes the new frame alone; keys and values of past frames are kept and never change. The last
+decision's chunk, shifted, is the draft of the next: one pass checks it, and passes are repeated from the first
+token that differs, so the tokens are those of decoding one by one. A new sentence encodes the frames of the
+window once more.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from drivebyword.core.records import INTENTS, Decision, Observation
-from drivebyword.model.layers import KeyValue
+from drivebyword.model.frame import Words
+from drivebyword.model.layers import KeyValue, halve
 from drivebyword.model.policy import Instruction, Policy
 from drivebyword.model.reader import Reader
 from drivebyword.tokens.action import REASON_TOKENS
@@ -32,14 +36,15 @@ SURE = 0.9
 class Frame(NamedTuple):
     """A past frame: what it was made of, and what is kept of it."""
 
-    seen: Batch
-    key: Bool[Tensor, " N"]
+    seen: Batch | None
+    """None for an empty place in the window."""
+    key: Bool[Tensor, "1 N"]
     cache: list[KeyValue]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What the last decision was made of, for explanations and tests."""
+    """What a decision was made of, for explanations and tests."""
 
     tokens: Int[np.ndarray, " A"]
     logits: Float[np.ndarray, "A V"]
@@ -51,8 +56,26 @@ class Trace:
     """Passes the tokens took; 1 where the whole draft held."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Memory:
+    """All that one driver remembers from one decision to the next."""
+
+    frames: deque[Frame]
+    sentence: str | None = None
+    instruction: Instruction | None = None
+    told: list[KeyValue] = field(default_factory=list)
+    """The instruction's keys and values per layer."""
+    intent: Float[np.ndarray, " I"] = field(default_factory=lambda: np.zeros(len(INTENTS)))
+    why_not: str | None = None
+    """Why the sentence asks for nothing; None where it was understood."""
+    draft: Int[np.ndarray, " A"] | None = None
+    trace: Trace | None = None
+
+
 class StreamingPolicy:
     """A policy that drives: remembers its window, reads each new sentence once.
+
+    `decide` serves one driver; `decide_all` many in one batch, each with the `Memory` that `remember` made.
 
     Args:
         policy: The network.
@@ -60,7 +83,8 @@ class StreamingPolicy:
         sensors: Names of the sensors to use; None uses all that are there.
         threads: CPU threads torch may use; None leaves its choice.
         first_step_only: Check the draft up to the triple that is executed; the rest of the chunk is then only a
-            guess. Faster, and the car moves the same: for collecting.
+            guess. Faster, and the car moves the same: for collecting and judging.
+        half: Multiply in bfloat16, as in training: half the time where a CPU has such instructions.
     """
 
     def __init__(
@@ -71,6 +95,7 @@ class StreamingPolicy:
         sensors: tuple[str, ...] | None = None,
         threads: int | None = None,
         first_step_only: bool = False,
+        half: bool = False,
     ) -> None:
         names = policy.config.rig.sensor_names()
         unknown = set(sensors or ()) - set(names)
@@ -78,13 +103,11 @@ class StreamingPolicy:
             raise ValueError(f"no sensor {sorted(unknown)[0]!r} on this rig: choose from {', '.join(names)}")
         if threads is not None:
             torch.set_num_threads(threads)
-        self.policy = policy.eval()
+        self.policy = halve(policy.eval()) if half else policy.eval()
+        self.half = half
         self.reader = reader
         self.sensors = names if sensors is None else sensors
-        self.trace: Trace | None = None
         self._needed = REASON_TOKENS + 3 if first_step_only else policy.config.grammar.length
-        stream = policy.config.stream
-        self._frames: deque[Frame] = deque(maxlen=stream.stride * (stream.window - 1) or 1)
         self.reset()
 
     @classmethod
@@ -95,152 +118,197 @@ class StreamingPolicy:
         threads: int | None = None,
         sensors: tuple[str, ...] | None = None,
         first_step_only: bool = False,
+        half: bool = False,
     ) -> StreamingPolicy:
         """Return the policy of a checkpoint with the reader it was trained with."""
         from drivebyword.model.checkpoint import from_pretrained
 
         policy = from_pretrained(folder)
         reader = Reader(policy.config.reader)
-        return cls(policy, reader, sensors=sensors, threads=threads, first_step_only=first_step_only)
+        return cls(policy, reader, sensors=sensors, threads=threads, first_step_only=first_step_only, half=half)
+
+    def remember(self) -> Memory:
+        """Return the memory of a driver who begins a new episode."""
+        stream = self.policy.config.stream
+        return Memory(frames=deque(maxlen=stream.stride * (stream.window - 1) or 1))
 
     def reset(self) -> None:
         """Forget the past: a new episode begins."""
-        self._frames.clear()
-        self._sentence: str | None = None
-        self._draft: Int[np.ndarray, " A"] | None = None
-        self._intent: Float[np.ndarray, " I"] = np.zeros(len(INTENTS))
-        self._understood = True
-        self.why_not: str | None = None
+        self.memory = self.remember()
 
-    @torch.inference_mode()
+    @property
+    def trace(self) -> Trace | None:
+        """What the last decision was made of."""
+        return self.memory.trace
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the sentence asks for nothing; None where it was understood."""
+        return self.memory.why_not
+
     def decide(self, observation: Observation) -> Decision:
         """Decide on one observation."""
-        if observation.instruction != self._sentence:
-            self._hear(observation.instruction)
-        seen = self.frame_batch(observation)
-        tokens = self._drive(seen)
-        reason, act = self.policy.config.grammar.decode_one(tokens)
-        self._draft = self.policy.config.grammar.shifted(tokens)
-        return Decision(act=act, reason=reason, understood=self._understood)
+        return self.decide_all([self.memory], [observation])[0]
+
+    def decide_all(self, memories: Sequence[Memory], observations: Sequence[Observation]) -> list[Decision]:
+        """Decide on one observation of each of several drivers."""
+        grammar = self.policy.config.grammar
+        with torch.inference_mode(), self._numerics():
+            for memory, observation in zip(memories, observations, strict=True):
+                if observation.instruction != memory.sentence:
+                    self._hear(memory, observation.instruction)
+            self._drive(memories, [self.frame_batch(observation) for observation in observations])
+        decisions = []
+        for memory in memories:
+            assert memory.trace is not None
+            reason, act = grammar.decode_one(memory.trace.tokens)
+            memory.draft = grammar.shifted(memory.trace.tokens)
+            decisions.append(Decision(act=act, reason=reason, understood=memory.why_not is None))
+        return decisions
+
+    def _numerics(self) -> AbstractContextManager[None]:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
 
     # ------------------------------------------------------------------ the sentence
 
-    def _hear(self, sentence: str) -> None:
+    def _hear(self, memory: Memory, sentence: str) -> None:
         """Read a new sentence and encode the frames of the window with it."""
-        states, self.why_not = self.reader.read(sentence)  # no states where it cannot be read: as if nothing was said
-        self._sentence = sentence
-        self._instruction = self._read(states)
-        intent = self.policy.intent(self._instruction.tokens)[0].softmax(-1).numpy()
-        if self.why_not is None and intent[INTENTS.index("null")] > SURE:
-            self.why_not = "it asks for nothing this car knows"
-        self._understood, self._intent = self.why_not is None, intent
-        past = [frame.seen for frame in self._frames]
-        self._frames.clear()
+        states, memory.why_not = self.reader.read(sentence)  # no states where it cannot be read: nothing was said
+        memory.sentence = sentence
+        memory.instruction, memory.told = self._read(states)
+        intent = self.policy.intent(memory.instruction.tokens)[0].softmax(-1).numpy()
+        if memory.why_not is None and intent[INTENTS.index("null")] > SURE:
+            memory.why_not = "it asks for nothing this car knows"
+        memory.intent = intent
+        past = [frame.seen for frame in memory.frames if frame.seen is not None]
+        memory.frames.clear()
         for seen in past:
-            self._frames.append(self._pass_frame(seen))
+            memory.frames.append(self._pass_frame(memory, seen))
 
-    def _read(self, states: Float[Tensor, "L Dw"]) -> Instruction:
-        mask = torch.ones(1, len(states), dtype=torch.bool)
-        instruction = self.policy.read(states[None].float(), mask)
+    def _read(self, states: Float[Tensor, "L Dw"]) -> tuple[Instruction, list[KeyValue]]:
+        # Padded to one length, so that a sentence reads the same beside whichever others.
+        room = self.reader.config.max_pieces - len(states)
+        mask = torch.arange(self.reader.config.max_pieces)[None] < len(states)
+        instruction = self.policy.read(torch.nn.functional.pad(states.float(), (0, 0, 0, room))[None], mask)
         x, layout = instruction.tokens, self.policy.layout
         everything = torch.ones(1, layout.instruction, layout.instruction, dtype=torch.bool)
-        _, self._instruction_cache = self.policy.decoder(x, layout.positions(0), everything)
-        return instruction
+        _, told = self.policy.decoder(x, layout.positions(0), everything)
+        return instruction, told
 
-    # ------------------------------------------------------------------ one decision
+    # ------------------------------------------------------------------ one decision each
 
-    def _history(self) -> list[tuple[int, Frame]]:
-        """Return (age, frame) of the window's past frames, oldest first."""
-        stream = self.policy.config.stream
-        ages = range(stream.window - 1, 0, -1)
-        return [(age, self._frames[-age * stream.stride]) for age in ages if age * stream.stride <= len(self._frames)]
-
-    def _drive(self, seen: Batch) -> Int[np.ndarray, " A"]:
-        """Encode the new frame together with the draft, check the draft, repeat until it holds."""
+    def _drive(self, memories: Sequence[Memory], seen: Sequence[Batch]) -> None:
+        """Encode the new frames together with the drafts, check the drafts, repeat until they hold."""
         grammar = self.policy.config.grammar
-        draft = self._draft if self._draft is not None else grammar.ranges[:, 0].copy()
-        states, frame = self._pass_all(seen, draft)
-        plan, speed = self.policy.plan(states[0])
-        logits = self.policy.answer(states[1:]).numpy()
-        passes = 1
-        while True:
-            tokens = grammar.choose(logits)
-            wrong = np.flatnonzero(tokens[: self._needed - 1] != draft[: self._needed - 1])
-            # What follows the first wrong token was predicted from it; the last token nobody reads.
-            if len(wrong) == 0:
-                break
-            draft = tokens
-            logits = self.policy.answer(self._pass_act(frame, draft)).numpy()
-            passes += 1
-        if self._frames.maxlen and self.policy.config.stream.window > 1:
-            self._frames.append(frame)
-        self.trace = Trace(
-            tokens=tokens,
-            logits=logits,
-            plan=plan.numpy(),
-            speed=float(speed),
-            intent=self._intent,
-            passes=passes,
-        )
-        return tokens
+        drafts = np.stack([grammar.ranges[:, 0] if m.draft is None else m.draft for m in memories])
+        states, key, cache = self._pass_all(memories, _together(seen), drafts)
+        plan, speed = self.policy.plan(states[:, 0])
+        logits = self.policy.answer(states[:, 1:]).numpy()
+        tokens = grammar.choose(logits)
+        passes = np.ones(len(memories), np.int64)
+        # What follows the first wrong token was predicted from it; the last token nobody reads.
+        checked = slice(0, self._needed - 1)
+        while len(wrong := np.flatnonzero((tokens[:, checked] != drafts[:, checked]).any(1))):
+            drafts[wrong] = tokens[wrong]
+            again = self._pass_act([memories[int(i)] for i in wrong], key[wrong], _rows(cache, wrong), drafts[wrong])
+            logits[wrong] = self.policy.answer(again).numpy()
+            tokens[wrong] = grammar.choose(logits[wrong])
+            passes[wrong] += 1
+        for i, memory in enumerate(memories):
+            if self.policy.config.stream.window > 1:
+                memory.frames.append(Frame(seen[i], key[i : i + 1], _rows(cache, [i])))
+            memory.trace = Trace(
+                tokens=tokens[i],
+                logits=logits[i],
+                plan=plan[i].numpy(),
+                speed=float(speed[i]),
+                intent=memory.intent,
+                passes=int(passes[i]),
+            )
 
-    def _pass_all(self, seen: Batch, draft: Int[np.ndarray, " A"]) -> tuple[Float[Tensor, "Q D"], Frame]:
-        """Run frame and act tokens in one pass; return the states of the ego token and the act tokens."""
+    def _see(self, memories: Sequence[Memory], seen: Batch) -> tuple[Float[Tensor, "B N D"], Bool[Tensor, "B N"]]:
+        words = [memory.instruction.words for memory in memories if memory.instruction is not None]
+        together = Words(torch.cat([w.states for w in words]), torch.cat([w.mask for w in words]))
+        tokens, key = self.policy.see(seen, together)
+        return tokens[:, 0], key[:, 0]
+
+    def _pass_all(
+        self, memories: Sequence[Memory], seen: Batch, drafts: Int[np.ndarray, "B A"]
+    ) -> tuple[Float[Tensor, "B Q D"], Bool[Tensor, "B N"], list[KeyValue]]:
+        """Run frames and act tokens in one pass.
+
+        Returns the states of ego token and act tokens, which frame tokens exist, and the frames' keys and values.
+        """
         policy, layout = self.policy, self.policy.layout
-        tokens, key = policy.see(seen, self._instruction.words)
-        acts = policy.act_states(torch.from_numpy(draft)[None, None])[0]
-        x = torch.cat([tokens[0], acts], dim=1)
-        own = layout.mask(torch.ones(1, 1, 1, dtype=torch.bool), key)[:, layout.instruction :]
-        past, before, ages = self._past(layout.step)
-        mask = torch.cat([before.expand(1, layout.step, -1), own[..., layout.instruction :]], dim=-1)
+        tokens, key = self._see(memories, seen)
+        acts = policy.act_states(torch.from_numpy(drafts)[:, None])[:, 0]
+        x = torch.cat([tokens, acts.to(tokens.dtype)], dim=1)
+        alone = torch.ones(len(memories), 1, 1, dtype=torch.bool)
+        own = layout.mask(alone, key[:, None])[:, layout.instruction :, layout.instruction :]
+        past, before, ages = self._past(memories, layout.step)
+        mask = torch.cat([before[:, None].expand(-1, layout.step, -1), own], dim=-1)
         rows = torch.arange(layout.frame - 1, layout.step)
         positions = layout.positions(1)[layout.instruction :]
         y, cache = policy.decoder(x, positions, mask, ages=_with_own(ages, layout.step), past=past, rows=rows)
-        kept = [(k[:, :, : layout.frame], v[:, :, : layout.frame]) for k, v in cache]
-        return y[0], Frame(seen, key[0, 0], kept)
+        return y, key, [(k[:, :, : layout.frame], v[:, :, : layout.frame]) for k, v in cache]
 
-    def _pass_frame(self, seen: Batch) -> Frame:
+    def _pass_frame(self, memory: Memory, seen: Batch) -> Frame:
         """Run a frame alone, for what later frames need of it."""
-        policy, layout = self.policy, self.policy.layout
-        tokens, key = policy.see(seen, self._instruction.words)
-        past, before, ages = self._past(layout.frame)
-        own = key[0].expand(layout.frame, -1)[None]
-        mask = torch.cat([before.expand(1, layout.frame, -1), own], dim=-1)
+        layout = self.policy.layout
+        tokens, key = self._see([memory], seen)
+        past, before, ages = self._past([memory], layout.frame)
+        mask = torch.cat([before, key], dim=-1)[:, None].expand(-1, layout.frame, -1)
         positions = layout.positions(1)[layout.instruction : layout.instruction + layout.frame]
         rows = torch.tensor([layout.frame - 1])
-        _, cache = policy.decoder(tokens[0], positions, mask, ages=_with_own(ages, layout.frame), past=past, rows=rows)
-        return Frame(seen, key[0, 0], cache)
-
-    def _pass_act(self, frame: Frame, draft: Int[np.ndarray, " A"]) -> Float[Tensor, "A D"]:
-        """Run the act tokens again over a frame that is known."""
-        policy, layout = self.policy, self.policy.layout
-        past, before, ages = self._past(layout.act)
-        past = [
-            (torch.cat([a[0], b[0]], 2), torch.cat([a[1], b[1]], 2)) for a, b in zip(past, frame.cache, strict=True)
-        ]
         ages = _with_own(ages, layout.frame)
-        causal = torch.ones(layout.act, layout.act, dtype=torch.bool).tril()
-        mask = torch.cat([before.expand(layout.act, -1), frame.key.expand(layout.act, -1), causal], dim=-1)[None]
-        positions = layout.positions(1)[-layout.act :]
-        x = policy.act_states(torch.from_numpy(draft)[None, None])[0]
-        y, _ = policy.decoder(x, positions, mask, ages=_with_own(ages, layout.act), past=past)
-        return y[0]
+        _, cache = self.policy.decoder(tokens, positions, mask, ages=ages, past=past, rows=rows)
+        return Frame(seen, key, cache)
 
-    def _past(self, queries: int) -> tuple[list[KeyValue], Bool[Tensor, " S"], Int[Tensor, "Q S"]]:
-        """Return keys and values of instruction and window per layer, which may be seen, and their ages."""
-        history, layout = self._history(), self.policy.layout
-        sources = [self._instruction_cache, *(frame.cache for _, frame in history)]
-        past = [
-            (torch.cat([layer[0] for layer in layers], 2), torch.cat([layer[1] for layer in layers], 2))
-            for layers in zip(*sources, strict=True)
-        ]
-        told = torch.ones(layout.instruction, dtype=torch.bool)
-        seen = torch.cat([told, *(frame.key for _, frame in history)])
-        ages = [0] * layout.instruction + [age for age, _ in history for _ in range(layout.frame)]
-        return past, seen, torch.tensor(ages).expand(queries, -1)
+    def _pass_act(
+        self,
+        memories: Sequence[Memory],
+        key: Bool[Tensor, "B N"],
+        cache: list[KeyValue],
+        drafts: Int[np.ndarray, "B A"],
+    ) -> Float[Tensor, "B A D"]:
+        """Run the act tokens again over frames that are known."""
+        policy, layout = self.policy, self.policy.layout
+        past, before, ages = self._past(memories, layout.act)
+        past = [(torch.cat([a[0], b[0]], 2), torch.cat([a[1], b[1]], 2)) for a, b in zip(past, cache, strict=True)]
+        causal = torch.ones(len(memories), layout.act, layout.act, dtype=torch.bool).tril()
+        earlier = torch.cat([before, key], dim=-1)[:, None].expand(-1, layout.act, -1)
+        ages = _with_own(ages, layout.frame + layout.act)
+        positions = layout.positions(1)[-layout.act :]
+        x = policy.act_states(torch.from_numpy(drafts)[:, None])[:, 0]
+        y, _ = policy.decoder(x, positions, torch.cat([earlier, causal], dim=-1), ages=ages, past=past)
+        return y
+
+    def _past(
+        self, memories: Sequence[Memory], queries: int
+    ) -> tuple[list[KeyValue], Bool[Tensor, "B S"], Int[Tensor, "Q S"]]:
+        """Return keys and values of instruction and window per layer, which may be seen, and their ages.
+
+        Every driver has a place for every age; before its episode is that old, the place is empty and not seen.
+        """
+        stream, layout = self.policy.config.stream, self.policy.layout
+        ages = range(stream.window - 1, 0, -1)
+        past = [_joined([memory.told for memory in memories], 0)]
+        seen = [torch.ones(len(memories), layout.instruction, dtype=torch.bool)]
+        for age in ages:
+            back = age * stream.stride
+            frames = [m.frames[-back] if back <= len(m.frames) else self._nothing(m) for m in memories]
+            past.append(_joined([frame.cache for frame in frames], 0))
+            seen.append(torch.cat([frame.key for frame in frames]))
+        old = [0] * layout.instruction + [age for age in ages for _ in range(layout.frame)]
+        return _joined(past, 2), torch.cat(seen, dim=1), torch.tensor(old).expand(queries, -1)
+
+    def _nothing(self, memory: Memory) -> Frame:
+        """Return an empty place in the window."""
+        n = self.policy.layout.frame
+        cache = [(k.new_zeros(1, k.shape[1], n, k.shape[3]),) * 2 for k, _ in memory.told]
+        return Frame(None, torch.zeros(1, n, dtype=torch.bool), cache)
 
     # ------------------------------------------------------------------ observations
-
     def frame_batch(self, observation: Observation) -> Batch:
         """Return one observation as a batch of one frame; what is missing, not finite or unused is masked."""
         rig = self.policy.config.rig
@@ -288,6 +356,35 @@ class StreamingPolicy:
 def _check(name: str, values: np.ndarray | None, shape: tuple[int, ...]) -> None:
     if values is not None and values.shape != shape:
         raise ValueError(f"{name} has shape {values.shape}; this policy was trained on {shape}")
+
+
+def _together(seen: Sequence[Batch]) -> Batch:
+    """Return several drivers' frames as one batch."""
+    if len(seen) == 1:
+        return seen[0]
+    columns: dict[str, object] = {}
+    for name in (item.name for item in fields(Batch)):
+        parts = [getattr(one, name) for one in seen]
+        if isinstance(parts[0], dict):
+            columns[name] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        else:
+            columns[name] = None if parts[0] is None else torch.cat(parts)
+    return Batch(**columns)  # type: ignore[arg-type]
+
+
+def _joined(caches: Sequence[list[KeyValue]], dim: int) -> list[KeyValue]:
+    """Join keys and values layer by layer along a dimension."""
+    if len(caches) == 1:
+        return caches[0]
+    return [
+        (torch.cat([layer[0] for layer in layers], dim), torch.cat([layer[1] for layer in layers], dim))
+        for layers in zip(*caches, strict=True)
+    ]
+
+
+def _rows(cache: list[KeyValue], rows: Sequence[int] | Int[np.ndarray, " b"]) -> list[KeyValue]:
+    """Return some drivers' keys and values."""
+    return [(k[rows], v[rows]) for k, v in cache]
 
 
 def _with_own(ages: Int[Tensor, "Q S"], own: int) -> Int[Tensor, "Q S2"]:

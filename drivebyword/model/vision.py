@@ -1,8 +1,10 @@
 """Camera images to tokens: a small vision transformer shared by all cameras.
 
 In: uint8 images per camera. Out: tokens in reading order, camera after camera. A two-stage stem keeps small
-things (a signal head is a few pixels): 4x4 pixels -> features -> 16x16 patches; nothing overlaps, so the stem is
-two matrix products. Cameras look at each other in the blocks; a missing camera is seen by nobody but itself.
+things: 4x4 pixels -> features -> 16x16 patches; nothing overlaps, so the stem is two matrix products. What is
+smaller still and may be anywhere in a patch (a lamp is three pixels) enters by the patch's extremes: its reddest,
+greenest, yellowest, brightest and darkest pixel. Cameras look at each other in the blocks; a missing camera is seen
+by nobody but itself.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from drivebyword.model.layers import EncoderBlock, as_bias
 
 FINE = 4
 PATCH = 16
+EXTREMES = 5
 
 
 class Vision(nn.Module):
@@ -37,7 +40,7 @@ class Vision(nn.Module):
         self.grids = tuple((camera.height // PATCH, camera.width // PATCH) for camera in cameras)
         self.counts = tuple(rows * columns for rows, columns in self.grids)
         self.fine = nn.Linear(FINE * FINE * 3, stem)
-        self.patch = nn.Linear(stem * (PATCH // FINE) ** 2, width)
+        self.patch = nn.Linear(stem * (PATCH // FINE) ** 2 + EXTREMES, width)
         # One learned place per patch of every camera says both which camera and where.
         self.place = nn.Parameter(torch.randn(sum(self.counts), width) * 0.02)
         self.blocks = nn.ModuleList(EncoderBlock(width, heads, hidden) for _ in range(layers))
@@ -48,8 +51,10 @@ class Vision(nn.Module):
         self, images: dict[str, UInt8[Tensor, "B H W 3"]], present: Bool[Tensor, "B V"]
     ) -> Float[Tensor, "B L D"]:
         """Return the tokens of all cameras of B frames."""
-        fine = [self._fine(images[name]) for name in self.names]
-        x = self.patch(F.gelu(self.fine(torch.cat(fine, dim=1)), approximate="tanh").flatten(2)) + self.place
+        patches = torch.cat([_patches(images[name]) for name in self.names], dim=1)
+        fine = F.gelu(self.fine(_cells(patches)), approximate="tanh")
+        extremes = _extremes(patches).to(fine.dtype)
+        x = self.patch(torch.cat([fine.flatten(2), extremes], dim=-1)) + self.place
         token_present = present[:, self.camera_of]
         mask = token_present[:, None, :] | (self.camera_of[:, None] == self.camera_of[None, :])
         bias = as_bias(mask)
@@ -57,11 +62,23 @@ class Vision(nn.Module):
             x = block(x, bias)
         return x
 
-    def _fine(self, image: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B L fine pixels"]:
-        """Cut an image into patches of 4x4-pixel cells, scaled to [-1, 1]."""
-        cells = PATCH // FINE
-        batch, height, width, _ = image.shape
-        rows, columns = height // PATCH, width // PATCH
-        cut = image.reshape(batch, rows, cells, FINE, columns, cells, FINE, 3)
-        cut = cut.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, rows * columns, cells * cells, FINE * FINE * 3)
-        return cut.float() / 127.5 - 1.0
+
+def _patches(image: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B L rows columns 3"]:
+    """Cut an image into patches, scaled to [-1, 1]."""
+    batch, height, width, _ = image.shape
+    cut = image.reshape(batch, height // PATCH, PATCH, width // PATCH, PATCH, 3).transpose(2, 3)
+    return cut.reshape(batch, -1, PATCH, PATCH, 3).float() / 127.5 - 1.0
+
+
+def _cells(patches: Float[Tensor, "B L rows columns 3"]) -> Float[Tensor, "B L cells pixels"]:
+    """Cut patches into cells of 4x4 pixels."""
+    cells = PATCH // FINE
+    cut = patches.unflatten(2, (cells, FINE)).unflatten(4, (cells, FINE)).transpose(3, 4)
+    return cut.reshape(*patches.shape[:2], cells * cells, FINE * FINE * 3)
+
+
+def _extremes(patches: Float[Tensor, "B L rows columns 3"]) -> Float[Tensor, "B L E"]:
+    """Return how red, green and yellow, how bright and how dark the pixel is that is it most."""
+    red, green, blue = patches.flatten(2, 3).unbind(-1)
+    most = (red - torch.maximum(green, blue), green - red, torch.minimum(red, green) - blue, green, -green)
+    return torch.stack([value.amax(2) for value in most], dim=-1) * 2.0

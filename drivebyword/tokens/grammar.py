@@ -18,7 +18,7 @@ from drivebyword.tokens import phrases
 from drivebyword.tokens.phrases import PHRASES, Phrases
 
 SPLITS = ("train", "test")
-TRAIN_PER_INTENT = 360
+TRAIN_PER_INTENT = 600
 TEST_PER_INTENT = 100
 _TYPO_SHARE = 0.07
 _SHORTHAND_SHARE = 0.04

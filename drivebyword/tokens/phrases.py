@@ -28,8 +28,8 @@ class Phrases:
 # fmt: off
 PREFIXES = ("please", "could you", "can you", "would you", "i'd like you to", "we need to", "driver, please")
 HELD_PREFIXES = ("kindly", "be so kind as to", "i want you to")
-OPENERS = ("okay,", "hey,", "now", "alright,", "driver,", "so,")
-HELD_OPENERS = ("listen,", "right then,")
+OPENERS = ("okay,", "hey,", "now", "alright,", "driver,", "so,", "all right,", "right,", "well,")
+HELD_OPENERS = ("listen,", "right then,", "okay so,")
 SUFFIXES = (", please", ", thanks", " please", ", thank you", ", okay?", " now please")
 HELD_SUFFIXES = (", cheers", ", if you don't mind")
 SHORTHAND = {"please": "pls", "you": "u", "thanks": "thx", "next": "nex", "second": "2nd", "junction": "juntion"}
@@ -104,10 +104,11 @@ def _straight(second: bool) -> Phrases:
             "stay straight", "go straight ahead", "drive straight", "continue straight on", "keep going straight",
             "go straight through", "drive straight across", "hold straight", "do not turn", "don't turn",
             "just go straight", "carry on straight ahead", "keep straight on", "drive straight ahead",
+            "make no turn", "do not take a turn", "stay on course",
         ),
         held_verbs=(
             "go straight over", "proceed straight", "cross over without turning", "drive dead ahead",
-            "pass straight through", "take no turn", "stay dead straight", "head on directly",
+            "pass straight through", "take no turn", "stay dead straight", "head on directly", "leave the turns alone",
         ),
         frames=_SECOND if second else _NEXT,
         held_frames=_HELD_SECOND if second else _HELD_NEXT,

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from drivebyword.core.records import RigConfig
 from drivebyword.core.seeds import require_training_seed
+from drivebyword.loop.batching import Checkpoint, Networks
 from drivebyword.loop.fleet import run_tasks, with_progress
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
 
@@ -63,14 +65,20 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
     have = writer.seeds()
     todo = [seed for seed in range(*config.seeds) if seed not in have]
     started, frames, successes, failed, ended = time.monotonic(), 0, 0, list[str](), dict[str, int]()
-    finished = run_tasks(partial(_make_worker, config, rig), todo, config.processes)
-    for done in with_progress(finished, len(todo), show_progress, lambda value: value[0]):
-        if done.error is not None:
-            failed.append(f"seed {done.task}: {done.error}")
-            continue
-        frames += done.value[0]
-        ended[done.value[1]] = ended.get(done.value[1], 0) + 1
-        successes += done.value[2]
+    with ExitStack() as stack:
+        driver, processes, nice = None, config.processes, 0
+        if config.checkpoint is not None and todo:
+            # Whoever learns meanwhile goes first.
+            networks = stack.enter_context(Networks(config.processes, nice=(nice := 10)))
+            driver, processes = networks.serve(Checkpoint(config.checkpoint)), networks.worlds
+        finished = run_tasks(partial(_make_worker, config, rig, driver), todo, processes, nice)
+        for done in with_progress(finished, len(todo), show_progress, lambda value: value[0]):
+            if done.error is not None:
+                failed.append(f"seed {done.task}: {done.error}")
+                continue
+            frames += done.value[0]
+            ended[done.value[1]] = ended.get(done.value[1], 0) + 1
+            successes += done.value[2]
     if config.finalize:
         writer.finalize()
     return Collected(
@@ -83,7 +91,9 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
     )
 
 
-def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple[int, str, bool]]:
+def _make_worker(
+    config: CollectConfig, rig: RigConfig, checkpoint: Checkpoint | None
+) -> Callable[[int], tuple[int, str, bool]]:
     """Return what drives one seed, writes its part and says how long it was, how it ended and if well."""
     from drivebyword.data.dataset import DatasetWriter
     from drivebyword.loop.driver import Driver, Policy
@@ -93,11 +103,7 @@ def _make_worker(config: CollectConfig, rig: RigConfig) -> Callable[[int], tuple
 
     env = DrivingEnv(rig=rig)
     writer = DatasetWriter(config.out, rig=rig)
-    policy: Policy = ExpertPolicy(env)
-    if config.checkpoint is not None:
-        from drivebyword.model.streaming import StreamingPolicy
-
-        policy = StreamingPolicy.from_pretrained(config.checkpoint, threads=1, first_step_only=True)
+    policy: Policy = ExpertPolicy(env) if checkpoint is None else checkpoint()
     driver = Driver(policy, None)
 
     def work(seed: int) -> tuple[int, str, bool]:

@@ -7,6 +7,7 @@ still is thinned, and moments of change (starting, braking, turning in) are draw
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,11 @@ class FrameTable:
 class SamplingConfig:
     """How often which frame is drawn, and what is hidden from the policy in training."""
 
-    standing: float = 0.35
+    standing: float = 0.5
     """Weight of a frame that stands and should go on standing, against 1 for plain driving."""
     change: float = 2.0
     """Weight of a frame within a second of a change: starting, braking, steering."""
-    start: float = 5.0
+    start: float = 4.0
     """Weight of a frame that stands and should go: whoever stands sees mostly reds, and takes every stop for one."""
     held: float = 2.0
     """Weight of a frame where somebody or a red light holds the moving car back."""
@@ -86,8 +87,20 @@ def build_table(parts: Sequence[Path], horizon: int, sampling: SamplingConfig) -
         stacked[name] = np.concatenate(columns.pop(name))
     pictures: dict[str, np.ndarray] = {}
     for name in list(cameras):
-        pictures[name] = np.concatenate(cameras.pop(name))
+        pictures[name] = _on_disk(cameras.pop(name), parts[0].parent)
     return FrameTable(cameras=pictures, **stacked)
+
+
+def _on_disk(images: list[np.ndarray], folder: Path) -> np.ndarray:
+    """Join images in a file without a name: what is not in use, the machine may take out of memory."""
+    shape = (sum(map(len, images)), *images[0].shape[1:])
+    with tempfile.TemporaryFile(dir=folder) as file:
+        joined = np.memmap(file, np.uint8, "w+", shape=shape)
+        start = 0
+        for part in images:
+            joined[start : start + len(part)] = part
+            start += len(part)
+    return joined
 
 
 _HOLDING = [CAUSES.index(c) for c in ("lead_vehicle", "pedestrian", "red_light", "crossing_traffic")]

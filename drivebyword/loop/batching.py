@@ -1,0 +1,241 @@
+"""Many worlds, one network: drivers in several processes ask, one process decides for all who wait, in one batch.
+
+In: observations, over a local socket. Out: decisions. A pass over eight frames costs about a third of eight passes
+over one, and a world takes less time than its driver's thoughts: so each network has several worlds around it.
+Each driver's memory lives with the network; a driver that hangs up is forgotten.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from drivebyword.core.records import Decision, Observation
+from drivebyword.loop.fleet import end_with_parent
+
+if TYPE_CHECKING:
+    from drivebyword.model.streaming import Memory, StreamingPolicy
+
+WORLDS = 6
+"""Worlds around one network."""
+PATIENCE_S = 0.02
+"""How long who asked first waits for company."""
+RECENT_S = 0.5
+"""Who has asked within this time is expected to ask again."""
+
+
+class Question(NamedTuple):
+    """One observation of one driver."""
+
+    begins: bool
+    """An episode begins: forget the past."""
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The policy of a checkpoint folder, decided by whichever of `Networks` serves it. Picklable: makes policies."""
+
+    folder: Path
+    sockets: tuple[str, ...] = ()
+    """Where it is served; empty until `Networks.serve`."""
+
+    def __call__(self, env: object = None) -> AskingPolicy:
+        """Return the policy of one driver of this process."""
+        return AskingPolicy(self)
+
+
+class AskingPolicy:
+    """Behind the policy protocol, a question to the network's process."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        if not checkpoint.sockets:
+            raise ValueError(f"nobody serves {checkpoint.folder}: ask within `with Networks(...)`")
+        self.checkpoint = checkpoint
+        self._line: Connection | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past: a new episode begins."""
+        self._begins = True
+
+    def decide(self, observation: Observation) -> Decision:
+        """Ask and wait for the answer; raises what the network's process raised, ConnectionError if it is gone."""
+        if self._line is None:
+            sockets = self.checkpoint.sockets
+            self._line = Client(sockets[os.getpid() % len(sockets)])
+            self._line.send(self.checkpoint.folder)
+        try:
+            self._line.send(Question(self._begins, observation))
+            answer = self._line.recv()
+        except (EOFError, OSError) as error:
+            raise ConnectionError("the process that holds the network is gone") from error
+        self._begins = False
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, Decision)
+        return answer
+
+
+class Networks:
+    """Processes that hold networks, as long as the `with` lasts.
+
+    Args:
+        processes: Cores to use for networks and worlds together.
+        nice: How much the rest of the machine goes first.
+    """
+
+    def __init__(self, processes: int, nice: int = 0) -> None:
+        self.count, self.nice = max(1, processes // 2), nice
+        self.worlds = WORLDS * self.count
+
+    def __enter__(self) -> Networks:
+        context = mp.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory(prefix="drivebyword-")
+        self._sockets = tuple(str(Path(self._folder.name) / str(k)) for k in range(self.count))
+        self._held: list[SpawnProcess] = []
+        for socket in self._sockets:
+            ready = context.Event()
+            held = context.Process(target=_answer_calls, args=(socket, ready, self.nice), daemon=True)
+            held.start()
+            while not ready.wait(0.2):
+                if not held.is_alive():
+                    raise RuntimeError("the process that should hold the network did not start")
+            self._held.append(held)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for held in self._held:
+            held.terminate()
+            held.join()
+        self._folder.cleanup()
+
+    def serve(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return the checkpoint with where to ask for it."""
+        return replace(checkpoint, sockets=self._sockets)
+
+    def check(self) -> None:
+        """Raise RuntimeError if a network's process has died: nobody it served can be judged."""
+        for held in self._held:
+            if not held.is_alive():
+                raise RuntimeError(f"the process that holds the network died with exit code {held.exitcode}")
+
+
+@dataclass(slots=True)
+class _Driver:
+    """One line to a driver."""
+
+    line: Connection
+    policy: StreamingPolicy | None = None
+    memory: Memory | None = None
+    question: Question | None = None
+    asked: float = 0.0
+
+
+@dataclass(slots=True)
+class _Switchboard:
+    """Everyone who has called."""
+
+    drivers: dict[Connection, _Driver] = field(default_factory=dict)
+    policies: dict[Path, StreamingPolicy] = field(default_factory=dict)
+
+    def hear(self, line: Connection) -> None:
+        """Take what came over a line: the folder first, then questions, at last its end."""
+        driver = self.drivers[line]
+        try:
+            message = line.recv()
+        except (EOFError, OSError):
+            del self.drivers[line]
+            return
+        if isinstance(message, Question):
+            driver.question, driver.asked = message, time.monotonic()
+            return
+        try:
+            driver.policy = self._policy(message)
+        except Exception as error:
+            line.send(error)
+            del self.drivers[line]
+
+    def _policy(self, folder: Path) -> StreamingPolicy:
+        from drivebyword.model.streaming import StreamingPolicy
+
+        if folder not in self.policies:
+            self.policies[folder] = StreamingPolicy.from_pretrained(folder, threads=1, first_step_only=True, half=True)
+        return self.policies[folder]
+
+    def waiting(self) -> list[_Driver]:
+        """Return who waits for an answer, if it is time to answer: half of the busy are there, or one is impatient."""
+        asking = [driver for driver in self.drivers.values() if driver.question is not None]
+        if not asking:
+            return []
+        now = time.monotonic()
+        busy = sum(now - driver.asked < RECENT_S for driver in self.drivers.values())
+        impatient = now - min(driver.asked for driver in asking) > PATIENCE_S
+        return asking if 2 * len(asking) >= busy or impatient else []
+
+    def answer(self, drivers: list[_Driver]) -> None:
+        """Decide for all, one batch for each policy."""
+        for policy in self.policies.values():
+            group = [driver for driver in drivers if driver.policy is policy]
+            if group:
+                self._answer(policy, group)
+
+    def _answer(self, policy: StreamingPolicy, group: list[_Driver]) -> None:
+        memories, observations = [], []
+        for driver in group:
+            assert driver.question is not None
+            if driver.memory is None or driver.question.begins:
+                driver.memory = policy.remember()
+            memories.append(driver.memory)
+            observations.append(driver.question.observation)
+        answers: list[Decision] | list[Exception]
+        try:
+            answers = policy.decide_all(memories, observations)
+        except Exception as error:  # Theirs to raise: a world's bad observation must not end the others' drives.
+            answers = [error] * len(group)
+        for driver, answer in zip(group, answers, strict=True):
+            driver.question, driver.asked = None, time.monotonic()
+            try:
+                driver.line.send(answer)
+            except OSError:
+                self.drivers.pop(driver.line, None)
+
+
+def _answer_calls(socket: str, ready: mp.synchronize.Event, nice: int) -> None:
+    """Hold networks and answer until ended; runs in its own process."""
+    end_with_parent()
+    os.nice(nice)
+    switchboard = _Switchboard()
+    arrived: deque[Connection] = deque()
+    called, bell = mp.Pipe(duplex=False)
+    with Listener(socket, backlog=256) as listener:
+
+        def accept() -> None:
+            while True:
+                arrived.append(listener.accept())
+                bell.send_bytes(b"!")
+
+        Thread(target=accept, daemon=True).start()
+        ready.set()
+        while True:
+            asking = any(driver.question for driver in switchboard.drivers.values())
+            for line in wait([called, *switchboard.drivers], timeout=PATIENCE_S / 4 if asking else None):
+                if line is called:
+                    called.recv_bytes()
+                    fresh = arrived.popleft()
+                    switchboard.drivers[fresh] = _Driver(fresh)
+                elif line in switchboard.drivers:
+                    switchboard.hear(line)
+            switchboard.answer(switchboard.waiting())

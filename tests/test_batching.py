@@ -1,0 +1,101 @@
+"""Claims about many drivers asking one network, and about processes that end."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from small_policy import observe
+
+from drivebyword.loop.batching import Checkpoint, Networks
+from drivebyword.loop.policies import checkpoint_folder
+from drivebyword.model.streaming import StreamingPolicy
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Checkpoint:
+    return Checkpoint(checkpoint_folder("tiny"))
+
+
+def test_drivers_that_share_a_network_get_the_decisions_they_would_get_alone(shipped):
+    alone = StreamingPolicy.from_pretrained(shipped.folder, threads=1, first_step_only=True, half=True)
+    with Networks(1) as networks:
+        served = networks.serve(shipped)
+        drivers = [served() for _ in range(3)]
+        for step in range(4):
+            for k, driver in enumerate(drivers):
+                one = observe(step, ("turn left", "stop here", "")[k], seed=k)
+                if step == 2:
+                    driver.reset()
+                answer = driver.decide(one)
+                assert answer.act.steps.shape == (4, 3)
+                if k == 0:
+                    alone.reset() if step == 2 else None
+                    np.testing.assert_array_equal(alone.decide(one).act.steps[0], answer.act.steps[0])
+
+
+def test_a_bad_observation_is_its_own_drivers_error(shipped):
+    with Networks(1) as networks:
+        good, bad = networks.serve(shipped)(), networks.serve(shipped)()
+        with pytest.raises(ValueError, match="camera 'wide' has shape"):
+            bad.decide(dataclasses.replace(observe(0), cameras={"wide": np.zeros((8, 8, 3), np.uint8)}))
+        assert np.isfinite(good.decide(observe(0)).act.steps).all()
+        assert np.isfinite(bad.decide(observe(0)).act.steps).all()
+
+
+def test_a_network_that_dies_is_named(shipped):
+    with Networks(1) as networks:
+        driver = networks.serve(shipped)()
+        driver.decide(observe(0))
+        networks.check()
+        (held,) = networks._held
+        os.kill(held.pid, signal.SIGKILL)
+        held.join()
+        with pytest.raises(ConnectionError, match="is gone"):
+            driver.decide(observe(1))
+        with pytest.raises(RuntimeError, match="died with exit code -9"):
+            networks.check()
+
+
+def test_nobody_answers_for_a_checkpoint_that_is_not_served(shipped):
+    with pytest.raises(ValueError, match="nobody serves"):
+        shipped()
+
+
+SLEEPERS = """
+import os, sys, time
+from drivebyword.loop.fleet import run_tasks
+
+def make_worker():
+    print(os.getpid(), flush=True)
+    return time.sleep
+
+if __name__ == "__main__":
+    list(run_tasks(make_worker, [60.0, 60.0], 2))
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "sleepers.py"
+    script.write_text(SLEEPERS)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(_runs(worker) for worker in workers):
+        assert time.monotonic() < deadline, "a worker goes on without its parent"
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
