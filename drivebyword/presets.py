@@ -21,7 +21,7 @@ def tiny() -> TrainConfig:
     # The policy drives from the second round on; in all but three rounds an expert takes over before it fails
     # (docs/LOG.md, 2026-11-22). Windows of several frames are not trained yet: that is `frames=3`.
     alone = (7, 12, 18)
-    sizes = [(13, 550)] * 7 + [(13, 650)] * 16
+    sizes = [(13, 550)] * 7 + [(10, 650)] * 8 + [(13, 650)] * 8
     rounds = (
         RoundConfig(demonstrations=140, steps=700),
         *(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from drivebyword.core.records import RigConfig
 from drivebyword.model.layers import CrossAttention, RMSNorm
 from drivebyword.model.ranging import EgoEncoder, LidarEncoder, Normalisation, RadarEncoder
-from drivebyword.model.vision import Vision
+from drivebyword.model.vision import EXTREMES, Vision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class EncoderConfig:
     grounded_tokens: int = 4
     gist: int = 16
     """Features a token gives to the gist of its sensor."""
+    glance: int = 96
+    """Features between all patches' extremes and the ego token."""
     merge: int = 2
     """Neighbouring camera or LiDAR tokens that become one token of the decoder."""
 
@@ -79,6 +81,12 @@ class FrameEncoder(nn.Module):
         self.places = (*self.vision.counts, *((c.lidar_tokens,) if rig.lidar else ()))
         self.squeeze = nn.Linear(c.width, c.gist)
         self.gists = nn.ModuleList(nn.Linear(n * c.gist, width) for n in self.places)
+        # A signal's lamp reaches the ego token in two layers; by way of the tokens it took 300,000 decisions.
+        self.glance = nn.Sequential(
+            nn.Linear(sum(self.vision.counts) * EXTREMES, c.glance),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(c.glance, width),
+        )
         if any(n % c.merge for n in (*self.vision.counts, c.lidar_tokens)):
             raise ValueError(
                 f"cameras of {self.vision.counts} tokens or {c.lidar_tokens} of LiDAR: no multiples of {c.merge}"
@@ -108,12 +116,13 @@ class FrameEncoder(nn.Module):
             words: The sentence, one per sequence.
         """
         batch, steps = present.shape[:2]
-        sensors, seen = self._sense(frames, cameras, present)
+        sensors, seen, extremes = self._sense(frames, cameras, present)
         told = self._read(sensors, words, batch)
         sensors = sensors + told
         grounded = self._ground(sensors, seen, words, batch)
         tokens = torch.cat([*self._merged(sensors), self._gists(sensors), self.enter_grounded(grounded)], dim=1)
         ego = self.ego(frames["ego"].flatten(0, 1), present.flatten(0, 1))
+        ego = ego + self.glance(extremes.flatten(1))[:, None]
         tokens = torch.cat([tokens, ego.to(tokens.dtype)], dim=1) + self.kind
         key = present[..., self.owner]
         always = key.new_ones(batch, steps, self.config.grounded_tokens + 1)
@@ -125,7 +134,7 @@ class FrameEncoder(nn.Module):
     ) -> Maps:
         """Return both cross-modal attention maps, averaged over heads."""
         batch, steps = present.shape[:2]
-        sensors, seen = self._sense(frames, cameras, present)
+        sensors, seen, _ = self._sense(frames, cameras, present)
         asked = self.norm_sensors(sensors).unflatten(0, (batch, steps)).flatten(1, 2)
         to_words = self.read_words.map(asked, self.norm_words(words.states), words.mask).unflatten(1, (steps, -1))
         sensors = sensors + self._read(sensors, words, batch)
@@ -135,12 +144,13 @@ class FrameEncoder(nn.Module):
 
     def _sense(
         self, frames: dict[str, Tensor], cameras: dict[str, Tensor], present: Bool[Tensor, "B T S"]
-    ) -> tuple[Float[Tensor, "BT L D"], Bool[Tensor, "BT L"]]:
-        """Return the encoders' tokens of every frame, and which may be looked at (never none)."""
+    ) -> tuple[Float[Tensor, "BT L D"], Bool[Tensor, "BT L"], Float[Tensor, "BT P E"]]:
+        """Return the encoders' tokens of every frame, which may be looked at (never none), and patches' extremes."""
         flat = {name: value.flatten(0, 1) for name, value in frames.items()}
         alive = present.flatten(0, 1)
         views = len(self.vision.names)
-        parts = [self.vision({n: image.flatten(0, 1) for n, image in cameras.items()}, alive[:, :views])]
+        tokens, extremes = self.vision({n: image.flatten(0, 1) for n, image in cameras.items()}, alive[:, :views])
+        parts = [tokens]
         counts = list(self.vision.counts)
         if self.lidar is not None:
             parts.append(self.lidar(flat["lidar"]))
@@ -150,7 +160,7 @@ class FrameEncoder(nn.Module):
             counts.append(self.config.radar_tokens)
         seen = alive[:, _owners(counts).to(alive.device)]
         # A frame without any sensor still has to attend to something; its grounded tokens then mean little.
-        return torch.cat([p.to(parts[0].dtype) for p in parts], dim=1), seen | ~alive.any(-1, keepdim=True)
+        return torch.cat([p.to(tokens.dtype) for p in parts], dim=1), seen | ~alive.any(-1, keepdim=True), extremes
 
     def _read(self, sensors: Float[Tensor, "BT L D"], words: Words, batch: int) -> Float[Tensor, "BT L D"]:
         """Return what each sensor token reads in the sentence."""

@@ -49,8 +49,8 @@ class Vision(nn.Module):
 
     def forward(
         self, images: dict[str, UInt8[Tensor, "B H W 3"]], present: Bool[Tensor, "B V"]
-    ) -> Float[Tensor, "B L D"]:
-        """Return the tokens of all cameras of B frames."""
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L E"]]:
+        """Return the tokens of all cameras of B frames, and each patch's extremes (0 where a camera is missing)."""
         patches = torch.cat([_patches(images[name]) for name in self.names], dim=1)
         fine = F.gelu(self.fine(_cells(patches)), approximate="tanh")
         extremes = _extremes(patches).to(fine.dtype)
@@ -60,7 +60,7 @@ class Vision(nn.Module):
         bias = as_bias(mask)
         for block in self.blocks:
             x = block(x, bias)
-        return x
+        return x, extremes * token_present[..., None]
 
 
 def _patches(image: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B L rows columns 3"]:
