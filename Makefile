@@ -49,10 +49,10 @@ format: setup ## rewrite files as `make lint` wants them
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-train-tiny: setup ## make the shipped checkpoint from nothing (an hour on 2 cores, resumable)
+train-tiny: setup ## make the shipped checkpoint from nothing (two and a half hours on 2 cores, resumable)
 	@OMP_NUM_THREADS=2 $(BIN)/drivebyword train tiny --out $(OUT)/train/tiny
 
-evaluate: setup ## judge the shipped policy and its control rows (hours; SEEDS=20 for a first look)
+evaluate: setup ## judge the shipped policy and its control rows (an hour or more; SEEDS=20 for a first look)
 	@$(BIN)/drivebyword evaluate --suite town --seeds $(SEEDS) --out $(OUT)/evaluate
 
 bench: setup ## frames per second of the world, decisions per second of the policy

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def tiny() -> TrainConfig:
-    """Return the shipped policy's run: two hours and a quarter on two CPU cores, from nothing."""
+    """Return the shipped policy's run: two and a half hours on two CPU cores, from nothing."""
     from drivebyword.loop.rollout import RescueConfig
     from drivebyword.model.policy import PolicyConfig
     from drivebyword.train.loop import RoundConfig, TrainConfig

@@ -20,7 +20,7 @@ from typing import Any
 
 from drivebyword.core.records import Episode, Event, RigConfig
 from drivebyword.data.files import one_line_errors
-from drivebyword.evaluate.report import build_report, commit, write_report
+from drivebyword.evaluate.report import NUMERICS, build_report, commit, write_report
 from drivebyword.evaluate.rows import Row, make_transform
 from drivebyword.evaluate.suites import Suite, suite_hash
 from drivebyword.loop.batching import Checkpoint, Networks
@@ -28,8 +28,6 @@ from drivebyword.loop.fleet import Done, run_tasks, with_progress
 from drivebyword.metrics import score, worst_score
 
 RESULTS = "results.jsonl"
-NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
-"""How networks compute in a judging."""
 
 
 @dataclass(frozen=True, slots=True)

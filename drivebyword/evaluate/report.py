@@ -40,6 +40,8 @@ RATES = ("success", *EVENT_METRICS, "crashed", "comfort", "ttc", "lane_keeping")
 MEANS = ("driving_score", "progress", "comfort_steps", "replaced", "clipped", "duration_s")
 LOWER_IS_BETTER = (*EVENT_METRICS, "crashed", "replaced", "clipped", "duration_s")
 COMPARED = ("success", "collision_at_fault", "driving_score")
+NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
+"""How networks compute in a judging."""
 Results = list[dict[str, Any]]
 Cell = dict[str, float | int]
 """One metric: k, n, rate, low, high or mean, low, high, n."""
@@ -80,6 +82,7 @@ def build_report(
         "suite_hash": digest,
         "seeds": list(seeds),
         "split": split_of(seeds[0]),
+        "numerics": NUMERICS,
         "policies": policies,
         "comparisons": _comparisons(by_row),
     }
