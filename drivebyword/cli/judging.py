@@ -29,7 +29,7 @@ class Evaluate:
     gate: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="[ROW.]METRIC=BOUND")] = ()
     """METRIC=BOUND or ROW.METRIC=BOUND that the interval must pass, else exit code 1; may be given again."""
     processes: int = 2
-    """Simulations side by side."""
+    """Cores to use: each network has twelve worlds around it."""
     out: Path = Path("out/evaluate")
     """Folder for report.json and report.html; a killed run goes on where it was."""
 
@@ -58,7 +58,7 @@ class Compare:
     guard: bool = False
     """Let the guard check every act of both."""
     processes: int = 2
-    """Simulations side by side."""
+    """Cores to use: each network has twelve worlds around it."""
     out: Path = Path("out/compare")
     """Folder for report.json and report.html; a killed run goes on where it was."""
 

@@ -26,7 +26,7 @@ from drivebyword.loop.fleet import end_with_parent
 if TYPE_CHECKING:
     from drivebyword.model.streaming import Memory, StreamingPolicy
 
-WORLDS = 6
+WORLDS = 12
 """Worlds around one network."""
 PATIENCE_S = 0.02
 """How long who asked first waits for company."""
