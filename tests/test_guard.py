@@ -284,8 +284,21 @@ def test_a_rig_without_ranging_sensors_is_only_limited():
     camera = CameraConfig(name="wide", width=8, height=4, fov_deg=90.0)
     blind = replace(RIG, cameras=(camera,), lidar=None, radar=None)
     one, world = Guard(GuardConfig(), blind, CAR), World([Box(12.0, 0.0)], 8.0)
-    verdicts = frames(world, 8, lambda s: replace(s, lidar=None, radar=None, radar_valid=None), one)
-    assert all(v.kind == VerdictKind.ACCEPTED for v in verdicts)
+    rng = np.random.default_rng(0)
+
+    def seen(s):
+        picture = rng.integers(0, 256, (4, 8, 3), dtype=np.uint8)
+        return replace(s, cameras={"wide": picture}, lidar=None, radar=None, radar_valid=None)
+
+    assert all(v.kind == VerdictKind.ACCEPTED for v in frames(world, 8, seen, one))
+
+
+def test_a_car_that_has_lost_all_its_cameras_stops():
+    camera = CameraConfig(name="wide", width=8, height=4, fov_deg=90.0)
+    world, one = World([], 8.0), Guard(GuardConfig(), replace(RIG, cameras=(camera,)), CAR)
+    verdicts = frames(world, 30, lambda s: s, one)
+    assert verdicts[-1].kind == VerdictKind.REPLACED and verdicts[-1].why == "no camera answers"
+    assert world.ego.speed < 0.1
 
 
 def test_nan_in_ranging_readings_is_no_obstacle_and_no_crash():

@@ -29,7 +29,7 @@ class GuardConfig:
     stale_s: float = 0.5  # an older observation counts as none (Autoware's heartbeat limit)
     frozen: int = 3  # equal readings of a sensor in a row, while driving, that count as frozen
     comfortable_brake: float = 0.35  # about 2.8 m/s2: for losses in which nothing is known to be ahead
-    blind_s: float = 0.6  # time without any ranging sensor after which the car stops
+    blind_s: float = 0.6  # time without any camera, or without any ranging sensor, after which the car stops
 
 
 class Guard:
@@ -44,7 +44,8 @@ class Guard:
         """Begin a new episode."""
         self.tracker.reset()
         self._time_s: float | None = None
-        self._steering, self._blind_s, self._braking = 0.0, 0.0, False
+        self._steering, self._braking = 0.0, False
+        self._blind_s = {"camera": 0.0, "ranging sensor": 0.0}
         self._last: dict[str, np.ndarray] = {}
         self._equal: dict[str, int] = {}
 
@@ -93,7 +94,7 @@ class Guard:
         self.tracker.update(points, echoes, motion, dt)
 
     def _dead_sensor(self, observation: Observation, speed: float, dt: float) -> str:
-        """Name the reason to stop when a sensor repeats itself or every ranging sensor is gone."""
+        """Name the reason to stop when a sensor repeats itself, or every camera or every ranging sensor is gone."""
         heard = observation.radar if observation.radar_valid is not None and observation.radar_valid.any() else None
         for name, reading in {**observation.cameras, "lidar": observation.lidar, "radar": heard}.items():
             if reading is None:
@@ -104,9 +105,10 @@ class Guard:
             if self._equal[name] >= self.config.frozen:
                 return f"{name} is frozen"
         mounted = self.rig.lidar is not None or self.rig.radar is not None
-        blind = (observation.lidar is None or not (observation.lidar[:, :, 0] > 0).any()) and observation.radar is None
-        self._blind_s = self._blind_s + dt if mounted and blind else 0.0
-        return "no ranging sensor answers" if self._blind_s > self.config.blind_s else ""
+        silent = (observation.lidar is None or not (observation.lidar[:, :, 0] > 0).any()) and observation.radar is None
+        lost = {"camera": bool(self.rig.cameras) and not observation.cameras, "ranging sensor": mounted and silent}
+        self._blind_s = {name: self._blind_s[name] + dt if gone else 0.0 for name, gone in lost.items()}
+        return next((f"no {name} answers" for name, s in self._blind_s.items() if s > self.config.blind_s), "")
 
     def _avoid(
         self, chunk: Float[np.ndarray, "F 3"], allowed: Actuation, met: tuple[str, ...], speed: float, steering: float
