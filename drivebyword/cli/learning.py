@@ -23,7 +23,7 @@ class Collect:
     checkpoint: Path | None = None
     """Who drives: a checkpoint, or the expert without one."""
     processes: int = 2
-    """Simulations side by side."""
+    """Cores to use."""
 
     def run(self) -> int:
         """Collect and count."""
@@ -56,7 +56,7 @@ class Train:
     out: Path = Path("out/train/tiny")
     """Folder of the run; a killed run goes on where it was, bit by bit."""
     processes: int = 2
-    """Simulations side by side."""
+    """Cores to use."""
     threads: int = 2
     """CPU threads of the optimiser."""
     seed: int = 0
