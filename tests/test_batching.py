@@ -1,6 +1,7 @@
 """Claims about many drivers asking one network, and about processes that end."""
 
 import dataclasses
+import multiprocessing as mp
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from small_policy import observe
 
-from drivebyword.loop.batching import Checkpoint, Networks
+from drivebyword.loop.batching import Checkpoint, Networks, Question, _Driver, _Switchboard
 from drivebyword.loop.policies import checkpoint_folder
 from drivebyword.model.streaming import StreamingPolicy
 
@@ -46,6 +47,21 @@ def test_a_bad_observation_is_its_own_drivers_error(shipped):
             bad.decide(dataclasses.replace(observe(0), cameras={"wide": np.zeros((8, 8, 3), np.uint8)}))
         assert np.isfinite(good.decide(observe(0)).act.steps).all()
         assert np.isfinite(bad.decide(observe(0)).act.steps).all()
+
+
+def test_an_error_in_a_batch_reaches_the_driver_who_caused_it_alone(shipped, tmp_path):
+    switchboard, asked, hears = _Switchboard(), [], []
+    bad = dataclasses.replace(observe(0), cameras={"wide": np.zeros((8, 8, 3), np.uint8)})
+    for folder, seen in [(shipped.folder, observe(0)), (shipped.folder, bad), (tmp_path, observe(0))]:
+        near, far = mp.Pipe()
+        switchboard.drivers[near] = _Driver(near, question=Question(folder, True, seen))
+        asked.append(switchboard.drivers[near])
+        hears.append(far)
+    switchboard.answer(asked)
+    good, misshapen, absent = (far.recv() for far in hears)
+    assert np.isfinite(good.act.steps).all()
+    assert isinstance(misshapen, ValueError) and "camera 'wide' has shape" in str(misshapen)
+    assert isinstance(absent, Exception)
 
 
 def test_a_network_that_dies_is_named(shipped):

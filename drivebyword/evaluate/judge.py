@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 
 from drivebyword.core.records import Episode, Event, RigConfig
 from drivebyword.data.files import one_line_errors
-from drivebyword.evaluate.report import NUMERICS, build_report, commit, write_report
+from drivebyword.evaluate.report import build_report, commit, write_report
 from drivebyword.evaluate.rows import Row, make_transform
 from drivebyword.evaluate.suites import Suite, suite_hash
-from drivebyword.loop.batching import Checkpoint, Networks
+from drivebyword.loop.batching import NUMERICS, Checkpoint, Networks
 from drivebyword.loop.fleet import Done, run_tasks, with_progress
 from drivebyword.metrics import score, worst_score
 
@@ -106,16 +105,14 @@ def _drive(
     rows: dict[str, Row], suite: Suite, rig: RigConfig, todo: list[Scene], processes: int, show: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the result of every scene."""
-    with ExitStack() as stack:
-        check: Callable[[], None] = lambda: None
-        if any(isinstance(row.driver, Checkpoint) for row in rows.values()) and todo:
-            networks = stack.enter_context(Networks(processes))
-            rows = {name: _served(row, networks) for name, row in rows.items()}
-            processes, check = networks.worlds, networks.check
-        found = _surviving(partial(_make_worker, rows, suite, rig), todo, processes)
+    if not todo:
+        return
+    with Networks(processes) as networks:
+        served = {name: _served(row, networks) for name, row in rows.items()}
+        found = _surviving(partial(_make_worker, served, suite, rig), todo, networks.worlds)
         for done in with_progress(found, len(todo), show, lambda value: value["steps"]):
             if done.error is not None:
-                check()
+                networks.check()
             yield done.value if done.error is None else crashed(done.task, suite, done.error)
 
 

@@ -29,6 +29,7 @@ from drivebyword.evaluate.intervals import (
     paired_difference,
     wilson,
 )
+from drivebyword.loop.batching import NUMERICS
 from drivebyword.loop.policies import CHECKPOINTS
 from drivebyword.metrics import EVENT_METRICS
 
@@ -40,8 +41,6 @@ RATES = ("success", *EVENT_METRICS, "crashed", "comfort", "ttc", "lane_keeping")
 MEANS = ("driving_score", "progress", "comfort_steps", "replaced", "clipped", "duration_s")
 LOWER_IS_BETTER = (*EVENT_METRICS, "crashed", "replaced", "clipped", "duration_s")
 COMPARED = ("success", "collision_at_fault", "driving_score")
-NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
-"""How networks compute in a judging."""
 Results = list[dict[str, Any]]
 Cell = dict[str, float | int]
 """One metric: k, n, rate, low, high or mean, low, high, n."""

@@ -45,7 +45,7 @@ class Guard:
         self.tracker.reset()
         self._time_s: float | None = None
         self._steering, self._braking = 0.0, False
-        self._blind_s = {"camera": 0.0, "ranging sensor": 0.0}
+        self._blind_s: dict[str, float] = {}
         self._last: dict[str, np.ndarray] = {}
         self._equal: dict[str, int] = {}
 
@@ -107,7 +107,7 @@ class Guard:
         mounted = self.rig.lidar is not None or self.rig.radar is not None
         silent = (observation.lidar is None or not (observation.lidar[:, :, 0] > 0).any()) and observation.radar is None
         lost = {"camera": bool(self.rig.cameras) and not observation.cameras, "ranging sensor": mounted and silent}
-        self._blind_s = {name: self._blind_s[name] + dt if gone else 0.0 for name, gone in lost.items()}
+        self._blind_s = {name: self._blind_s.get(name, 0.0) + dt if gone else 0.0 for name, gone in lost.items()}
         return next((f"no {name} answers" for name, s in self._blind_s.items() if s > self.config.blind_s), "")
 
     def _avoid(

@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Client, Connection, Listener, wait
 from multiprocessing.context import SpawnProcess
@@ -34,9 +35,15 @@ RECENT_S = 0.5
 """Who has asked within this time is expected to ask again."""
 
 
+NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
+"""How networks compute here."""
+
+
 class Question(NamedTuple):
     """One observation of one driver."""
 
+    folder: Path
+    """The checkpoint that is asked."""
     begins: bool
     """An episode begins: forget the past."""
     observation: Observation
@@ -74,9 +81,8 @@ class AskingPolicy:
         if self._line is None:
             sockets = self.checkpoint.sockets
             self._line = Client(sockets[os.getpid() % len(sockets)])
-            self._line.send(self.checkpoint.folder)
         try:
-            self._line.send(Question(self._begins, observation))
+            self._line.send(Question(self.checkpoint.folder, self._begins, observation))
             answer = self._line.recv()
         except (EOFError, OSError) as error:
             raise ConnectionError("the process that holds the network is gone") from error
@@ -88,7 +94,7 @@ class AskingPolicy:
 
 
 class Networks:
-    """Processes that hold networks, as long as the `with` lasts.
+    """Processes that hold networks, from the first `serve` as long as the `with` lasts.
 
     Args:
         processes: Cores to use for networks and worlds together.
@@ -96,22 +102,12 @@ class Networks:
     """
 
     def __init__(self, processes: int, nice: int = 0) -> None:
-        self.count, self.nice = max(1, processes // 2), nice
-        self.worlds = WORLDS * self.count
+        self.processes, self.nice = processes, nice
+        self._held: list[SpawnProcess] = []
 
     def __enter__(self) -> Networks:
-        context = mp.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="drivebyword-")
-        self._sockets = tuple(str(Path(self._folder.name) / str(k)) for k in range(self.count))
-        self._held: list[SpawnProcess] = []
-        for socket in self._sockets:
-            ready = context.Event()
-            held = context.Process(target=_answer_calls, args=(socket, ready, self.nice), daemon=True)
-            held.start()
-            while not ready.wait(0.2):
-                if not held.is_alive():
-                    raise RuntimeError("the process that should hold the network did not start")
-            self._held.append(held)
+        self._sockets = tuple(str(Path(self._folder.name) / str(k)) for k in range(max(1, self.processes // 2)))
         return self
 
     def __exit__(
@@ -122,9 +118,26 @@ class Networks:
             held.join()
         self._folder.cleanup()
 
+    @property
+    def worlds(self) -> int:
+        """Worlds to drive at once: several around each network, or one a core where none is served."""
+        return WORLDS * len(self._held) or self.processes
+
     def serve(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return the checkpoint with where to ask for it."""
+        if not self._held:
+            self._start()
         return replace(checkpoint, sockets=self._sockets)
+
+    def _start(self) -> None:
+        context = mp.get_context("spawn")
+        for socket in self._sockets:
+            ready = context.Event()
+            held = context.Process(target=_answer_calls, args=(socket, ready, self.nice), daemon=True)
+            held.start()
+            self._held.append(held)
+            while not ready.wait(0.2):
+                self.check()
 
     def check(self) -> None:
         """Raise RuntimeError if a network's process has died: nobody it served can be judged."""
@@ -138,7 +151,6 @@ class _Driver:
     """One line to a driver."""
 
     line: Connection
-    policy: StreamingPolicy | None = None
     memory: Memory | None = None
     question: Question | None = None
     asked: float = 0.0
@@ -152,20 +164,11 @@ class _Switchboard:
     policies: dict[Path, StreamingPolicy] = field(default_factory=dict)
 
     def hear(self, line: Connection) -> None:
-        """Take what came over a line: the folder first, then questions, at last its end."""
+        """Take what came over a line: questions, at last its end."""
         driver = self.drivers[line]
         try:
-            message = line.recv()
+            driver.question, driver.asked = line.recv(), time.monotonic()
         except (EOFError, OSError):
-            del self.drivers[line]
-            return
-        if isinstance(message, Question):
-            driver.question, driver.asked = message, time.monotonic()
-            return
-        try:
-            driver.policy = self._policy(message)
-        except Exception as error:
-            line.send(error)
             del self.drivers[line]
 
     def _policy(self, folder: Path) -> StreamingPolicy:
@@ -187,30 +190,34 @@ class _Switchboard:
 
     def answer(self, drivers: list[_Driver]) -> None:
         """Decide for all, one batch for each policy."""
-        for policy in self.policies.values():
-            group = [driver for driver in drivers if driver.policy is policy]
-            if group:
-                self._answer(policy, group)
-
-    def _answer(self, policy: StreamingPolicy, group: list[_Driver]) -> None:
-        memories, observations = [], []
-        for driver in group:
+        groups: dict[Path, list[_Driver]] = {}
+        for driver in drivers:
             assert driver.question is not None
-            if driver.memory is None or driver.question.begins:
-                driver.memory = policy.remember()
-            memories.append(driver.memory)
-            observations.append(driver.question.observation)
-        answers: list[Decision] | list[Exception]
+            groups.setdefault(driver.question.folder, []).append(driver)
+        for folder, group in groups.items():
+            for driver, answer in zip(group, self._decide(folder, group), strict=True):
+                driver.question, driver.asked = None, time.monotonic()
+                try:
+                    driver.line.send(answer)
+                except OSError:
+                    del self.drivers[driver.line]
+
+    def _decide(self, folder: Path, group: list[_Driver]) -> Sequence[Decision | Exception]:
+        """Return each driver's decision, or the error that is its own to raise."""
         try:
-            answers = policy.decide_all(memories, observations)
-        except Exception as error:  # Theirs to raise: a world's bad observation must not end the others' drives.
-            answers = [error] * len(group)
-        for driver, answer in zip(group, answers, strict=True):
-            driver.question, driver.asked = None, time.monotonic()
-            try:
-                driver.line.send(answer)
-            except OSError:
-                self.drivers.pop(driver.line, None)
+            policy = self._policy(folder)
+            memories, observations = [], []
+            for driver in group:
+                assert driver.question is not None
+                if driver.memory is None or driver.question.begins:
+                    driver.memory = policy.remember()
+                memories.append(driver.memory)
+                observations.append(driver.question.observation)
+            return policy.decide_all(memories, observations)
+        except (
+            Exception
+        ) as error:  # One world's bad observation must not end the others' drives: each once more, alone.
+            return [error] if len(group) == 1 else [answer for one in group for answer in self._decide(folder, [one])]
 
 
 def _answer_calls(socket: str, ready: mp.synchronize.Event, nice: int) -> None:

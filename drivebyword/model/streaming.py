@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +35,7 @@ SURE = 0.9
 class Frame(NamedTuple):
     """A past frame: what it was made of, and what is kept of it."""
 
-    seen: Batch | None
-    """None for an empty place in the window."""
+    seen: Batch
     key: Bool[Tensor, "1 N"]
     cache: list[KeyValue]
 
@@ -153,7 +151,7 @@ class StreamingPolicy:
     def decide_all(self, memories: Sequence[Memory], observations: Sequence[Observation]) -> list[Decision]:
         """Decide on one observation of each of several drivers."""
         grammar = self.policy.config.grammar
-        with torch.inference_mode(), self._numerics():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             for memory, observation in zip(memories, observations, strict=True):
                 if observation.instruction != memory.sentence:
                     self._hear(memory, observation.instruction)
@@ -166,9 +164,6 @@ class StreamingPolicy:
             decisions.append(Decision(act=act, reason=reason, understood=memory.why_not is None))
         return decisions
 
-    def _numerics(self) -> AbstractContextManager[None]:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
-
     # ------------------------------------------------------------------ the sentence
 
     def _hear(self, memory: Memory, sentence: str) -> None:
@@ -180,7 +175,7 @@ class StreamingPolicy:
         if memory.why_not is None and intent[INTENTS.index("null")] > SURE:
             memory.why_not = "it asks for nothing this car knows"
         memory.intent = intent
-        past = [frame.seen for frame in memory.frames if frame.seen is not None]
+        past = [frame.seen for frame in memory.frames]
         memory.frames.clear()
         for seen in past:
             memory.frames.append(self._pass_frame(memory, seen))
@@ -274,13 +269,14 @@ class StreamingPolicy:
         """Run the act tokens again over frames that are known."""
         policy, layout = self.policy, self.policy.layout
         past, before, ages = self._past(memories, layout.act)
-        past = [(torch.cat([a[0], b[0]], 2), torch.cat([a[1], b[1]], 2)) for a, b in zip(past, cache, strict=True)]
         causal = torch.ones(len(memories), layout.act, layout.act, dtype=torch.bool).tril()
         earlier = torch.cat([before, key], dim=-1)[:, None].expand(-1, layout.act, -1)
         ages = _with_own(ages, layout.frame + layout.act)
         positions = layout.positions(1)[-layout.act :]
         x = policy.act_states(torch.from_numpy(drafts)[:, None])[:, 0]
-        y, _ = policy.decoder(x, positions, torch.cat([earlier, causal], dim=-1), ages=ages, past=past)
+        y, _ = policy.decoder(
+            x, positions, torch.cat([earlier, causal], dim=-1), ages=ages, past=_joined([past, cache], 2)
+        )
         return y
 
     def _past(
@@ -295,20 +291,23 @@ class StreamingPolicy:
         past = [_joined([memory.told for memory in memories], 0)]
         seen = [torch.ones(len(memories), layout.instruction, dtype=torch.bool)]
         for age in ages:
-            back = age * stream.stride
-            frames = [m.frames[-back] if back <= len(m.frames) else self._nothing(m) for m in memories]
-            past.append(_joined([frame.cache for frame in frames], 0))
-            seen.append(torch.cat([frame.key for frame in frames]))
+            keys, caches = zip(*(self._place(memory, age * stream.stride) for memory in memories), strict=True)
+            past.append(_joined(caches, 0))
+            seen.append(torch.cat(keys))
         old = [0] * layout.instruction + [age for age in ages for _ in range(layout.frame)]
         return _joined(past, 2), torch.cat(seen, dim=1), torch.tensor(old).expand(queries, -1)
 
-    def _nothing(self, memory: Memory) -> Frame:
-        """Return an empty place in the window."""
+    def _place(self, memory: Memory, back: int) -> tuple[Bool[Tensor, "1 N"], list[KeyValue]]:
+        """Return which tokens of the frame `back` decisions ago exist, and their keys and values."""
+        if back <= len(memory.frames):
+            frame = memory.frames[-back]
+            return frame.key, frame.cache
         n = self.policy.layout.frame
-        cache = [(k.new_zeros(1, k.shape[1], n, k.shape[3]),) * 2 for k, _ in memory.told]
-        return Frame(None, torch.zeros(1, n, dtype=torch.bool), cache)
+        nothing: list[KeyValue] = [(k.new_zeros(1, k.shape[1], n, k.shape[3]),) * 2 for k, _ in memory.told]
+        return torch.zeros(1, n, dtype=torch.bool), nothing
 
     # ------------------------------------------------------------------ observations
+
     def frame_batch(self, observation: Observation) -> Batch:
         """Return one observation as a batch of one frame; what is missing, not finite or unused is masked."""
         rig = self.policy.config.rig

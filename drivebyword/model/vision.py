@@ -20,6 +20,7 @@ from drivebyword.model.layers import EncoderBlock, as_bias
 FINE = 4
 PATCH = 16
 EXTREMES = 5
+"""Values a patch's extremes have."""
 
 
 class Vision(nn.Module):

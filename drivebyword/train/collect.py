@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,15 +64,14 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
     have = writer.seeds()
     todo = [seed for seed in range(*config.seeds) if seed not in have]
     started, frames, successes, failed, ended = time.monotonic(), 0, 0, list[str](), dict[str, int]()
-    with ExitStack() as stack:
-        driver, processes, nice = None, config.processes, 0
-        if config.checkpoint is not None and todo:
-            # Whoever learns meanwhile goes first.
-            networks = stack.enter_context(Networks(config.processes, nice=(nice := 10)))
-            driver, processes = networks.serve(Checkpoint(config.checkpoint)), networks.worlds
-        finished = run_tasks(partial(_make_worker, config, rig, driver), todo, processes, nice)
+    # Whoever learns meanwhile from what a checkpoint drives goes first.
+    nice = 0 if config.checkpoint is None else 10
+    with Networks(config.processes, nice) as networks:
+        driver = networks.serve(Checkpoint(config.checkpoint)) if config.checkpoint is not None and todo else None
+        finished = run_tasks(partial(_make_worker, config, rig, driver), todo, networks.worlds, nice)
         for done in with_progress(finished, len(todo), show_progress, lambda value: value[0]):
             if done.error is not None:
+                networks.check()
                 failed.append(f"seed {done.task}: {done.error}")
                 continue
             frames += done.value[0]
