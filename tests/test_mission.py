@@ -71,6 +71,7 @@ def test_the_route_takes_the_told_branch_at_the_told_junction(graph, intent):
     mission.say("x", intent, on_lane(graph, lane_to(graph, edge, first), 60.0))
     expected = [edge, first] + ([graph.branches(first)[direction]] if second else [])
     assert mission.route[: len(expected)] == expected
+    assert set(mission.ways) == set(graph.branches(expected[-2])) >= {direction}
     assert mission.instructions[-1].outcome == "pending"
     assert mission.instructions[-1].branches >= 2
 

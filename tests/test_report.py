@@ -221,30 +221,35 @@ def test_a_blinded_sensor_is_absent_and_the_others_stay():
     assert len(without.cameras) == 2
 
 
+WAYS = ("left", "right", "straight")
+
+
 def order(intent):
     return InstructionRecord(step=0, sentence="own words", intent=intent, deadline_s=9.0)
 
 
 def test_sentences_are_replaced_the_same_way_every_time():
     for kind in rows.SENTENCES:
-        first = [Rewording(kind, 7)("own words", i, order("left")) for i in range(5)]
-        assert first == [Rewording(kind, 7)("own words", i, order("left")) for i in range(5)]
-    assert Rewording("own", 7)("own words", 0, order("left")) == "own words"
-    assert Rewording("none", 7)("own words", 0, order("left")) == ""
+        first = [Rewording(kind, 7)("own words", i, "left", WAYS) for i in range(5)]
+        assert first == [Rewording(kind, 7)("own words", i, "left", WAYS) for i in range(5)]
+    assert Rewording("own", 7)("own words", 0, "left", WAYS) == "own words"
+    assert Rewording("none", 7)("own words", 0, "left", WAYS) == ""
 
 
 def test_a_wrong_branch_is_another_direction_at_the_same_junction():
     for seed in range(30):
-        meant = parse_intent(Rewording("wrong-branch", seed)("own words", 1, order("left_second")))
+        meant = parse_intent(Rewording("wrong-branch", seed)("own words", 1, "left_second", WAYS))
         assert meant in ("right_second", "straight_second")
-    assert Rewording("wrong-branch", 1)("own words", 1, order("slower")) == "own words"
+        meant = parse_intent(Rewording("wrong-branch", seed)("own words", 1, "left", ("straight", "left")))
+        assert meant == "straight"
+    assert Rewording("wrong-branch", 1)("own words", 1, "slower", ()) == "own words"
 
 
 def test_wordings_keep_the_meaning_and_the_other_row_keeps_the_kind():
     for seed in range(20):
-        assert parse_intent(Rewording("training", seed)("x", 1, order("left"))) == "left"
-        assert parse_intent(Rewording("held-out", seed)("x", 1, order("left"))) == "left"
-        other = parse_intent(Rewording("other", seed)("x", 1, order("stop")))
+        assert parse_intent(Rewording("training", seed)("x", 1, "left", WAYS)) == "left"
+        assert parse_intent(Rewording("held-out", seed)("x", 1, "left", WAYS)) == "left"
+        other = parse_intent(Rewording("other", seed)("x", 1, "stop", ()))
         assert other not in ("left", "right", "straight")
 
 
@@ -252,6 +257,7 @@ def test_the_transform_follows_the_mission():
     class Mission:
         index = 0
         instructions = (order("left"), order("right"))
+        ways = WAYS
 
     class Env:
         mission = Mission()

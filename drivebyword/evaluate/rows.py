@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from drivebyword.core.records import JUNCTION_INTENTS, InstructionRecord, Observation
+from drivebyword.core.records import JUNCTION_INTENTS, Observation
 from drivebyword.loop.driver import ConstantSpeed, Policy
 from drivebyword.loop.rollout import ExpertPolicy
 
@@ -55,8 +55,8 @@ class Row:
     """Sensors taken away: camera (all of them), a camera's name, lidar, radar."""
     sentences: str = "own"
     """own: as the scene words it. other: one of the same kind (junction or not) from elsewhere.
-    wrong-branch: at junctions another direction. none: empty. training, held-out: same meaning, in words
-    seen or not seen in training."""
+    wrong-branch: at junctions another direction that exists there. none: empty. training, held-out: same
+    meaning, in words seen or not seen in training."""
 
     def __post_init__(self) -> None:
         """Refuse what no row knows."""
@@ -109,7 +109,9 @@ def make_transform(row: Row, env: DrivingEnv, seed: int) -> Transform | None:
 
     def transform(observation: Observation) -> Observation:
         mission = env.mission
-        sentence = reword(observation.instruction, mission.index, mission.instructions[mission.index])
+        sentence = reword(
+            observation.instruction, mission.index, mission.instructions[mission.index].intent, mission.ways
+        )
         return replace(blind(observation, row.without), instruction=sentence)
 
     return transform
@@ -135,15 +137,15 @@ class Rewording:
         self.kind, self.seed = kind, seed
         self._said: dict[int, str] = {}
 
-    def __call__(self, sentence: str, index: int, record: InstructionRecord) -> str:
-        """Return what is typed in place of instruction `index`."""
-        if self.kind == "own" or (record.intent == "null" and self.kind != "none"):
+    def __call__(self, sentence: str, index: int, intent: str, ways: tuple[str, ...]) -> str:
+        """Return what is typed in place of instruction `index`; `ways` exist at the junction it speaks of."""
+        if self.kind == "own" or (intent == "null" and self.kind != "none"):
             return sentence
         if index not in self._said:
-            self._said[index] = self._draw(sentence, record.intent, np.random.default_rng([self.seed, index, 11]))
+            self._said[index] = self._draw(sentence, intent, ways, np.random.default_rng([self.seed, index, 11]))
         return self._said[index]
 
-    def _draw(self, sentence: str, intent: str, rng: np.random.Generator) -> str:
+    def _draw(self, sentence: str, intent: str, ways: tuple[str, ...], rng: np.random.Generator) -> str:
         from drivebyword.core.records import INTENTS
         from drivebyword.tokens.grammar import sample_wording
 
@@ -156,7 +158,9 @@ class Rewording:
             if not at_junction:
                 return sentence
             which = "_second" if intent.endswith("_second") else ""
-            choices = [f"{way}{which}" for way in ("left", "right", "straight") if f"{way}{which}" != intent]
+            choices = [f"{way}{which}" for way in ways if f"{way}{which}" != intent]
+            if not choices:
+                return sentence
         else:
             choices = [i for i in INTENTS[1:] if (i in JUNCTION_INTENTS) == at_junction]
         return sample_wording(choices[int(rng.integers(len(choices)))], rng, "test")

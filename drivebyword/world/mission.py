@@ -74,6 +74,8 @@ class Mission:
         self.speed_factor, self.hold, self.pull_over = CRUISE, False, False
         self.lane_request: int | None = None
         """Lane index of the current edge that the passenger wants, or None."""
+        self.ways: tuple[str, ...] = ()
+        """Directions that exist at the junction the sentence in force speaks of; none where it speaks of none."""
         self.arrived = False
         self.until_s = 0.0
         self.tail = float(rng.uniform(30.0, 50.0))
@@ -238,6 +240,9 @@ class Mission:
         record = InstructionRecord(step=moment.step, sentence=sentence, intent=intent, deadline_s=0.0)
         self.instructions.append(record)
         self._judge = self._make_judge(intent, moment)
+        speaks = self._judge is not None and intent in JUNCTION_INTENTS
+        there = self.graph.branches(self.route[-2]) if speaks else {}
+        self.ways = tuple(way for way in there if way in BRANCHES)
         if self._judge is None:
             record.outcome, record.resolved_step = "unfeasible", moment.step
             self._resolved_at = self._odometer
@@ -245,8 +250,7 @@ class Mission:
             self._extend()
             return
         record.deadline_s = self._judge.deadline_s
-        if intent in JUNCTION_INTENTS:
-            record.branches = len(self.graph.branches(self._choice_ahead(self._open_base(intent, moment))[-1]))
+        record.branches = len(there)
         self._extend()
 
     def _make_judge(self, intent: str, moment: Moment) -> Judge | None:
