@@ -96,6 +96,18 @@ def _columns(f, x, y, yaw, low, high, columns, span):  # type: ignore[no-untyped
 
 @_jit
 @no_type_check
+def _directions(left, step, columns):  # type: ignore[no-untyped-def]
+    """Return the unit vectors of every column's rays, from the azimuth `left` on to the right."""
+    out = np.empty((columns, PARTS, 2))
+    for col in range(columns):
+        for part in range(PARTS):
+            azimuth = left - (col + (part + 0.5) / PARTS) * step
+            out[col, part, 0], out[col, part, 1] = cos(azimuth), sin(azimuth)
+    return out
+
+
+@_jit
+@no_type_check
 def _blend(f, code, face, u, z, base):  # type: ignore[no-untyped-def]
     """Return a solid's LiDAR intensity at a place of its face: plates and lamps throw much back."""
     if code[SHADER] == CAR_BODY and face <= 1:
@@ -135,6 +147,7 @@ def lidar(
     near = np.full((columns, beams), 1e9)
     shine = np.zeros((columns, beams))
     step = 2 * pi / columns
+    towards = _directions(yaw + pi, step, columns)
     for j in range(count):
         p = order[j]
         f, shape, shader = floats[p], codes[p, SHAPE], codes[p, SHADER]
@@ -146,8 +159,7 @@ def lidar(
         for at in range(first, last + 1):
             col = at % columns
             for part in range(PARTS):
-                azimuth = yaw + pi - (col + (part + 0.5) / PARTS) * step
-                dirx, diry = cos(azimuth), sin(azimuth)
+                dirx, diry = towards[col, part, 0], towards[col, part, 1]
                 enter, leave, face = _cut(f, shape, x, y, dirx, diry, 0.5 * step / PARTS)
                 if enter < 0.05 or enter > range_max:
                     continue
@@ -255,6 +267,7 @@ def radar(
     near = np.full((columns, rows), 1e9)
     what = np.full((columns, rows), -1)
     per, half = fov / columns, fov / 2
+    towards = _directions(yaw + half, per, columns)
     for j in range(count):
         p = order[j]
         f, shape = floats[p], codes[p, SHAPE]
@@ -265,8 +278,7 @@ def radar(
         first, last = _columns(f, x, y, yaw, -half, half, columns, fov)
         for col in range(max(first, 0), min(last, columns - 1) + 1):
             for part in range(PARTS):
-                azimuth = yaw + half - (col + (part + 0.5) / PARTS) * per
-                dirx, diry = cos(azimuth), sin(azimuth)
+                dirx, diry = towards[col, part, 0], towards[col, part, 1]
                 enter, _, face = _cut(f, shape, x, y, dirx, diry, 0.5 * per / PARTS)
                 if enter < 0.05 or enter > range_max:
                     continue
