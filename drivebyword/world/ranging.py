@@ -130,15 +130,8 @@ def lidar(
         pose: x, y, z, yaw of the LiDAR in the map frame.
         slopes: Rise over horizontal distance of every beam.
         range_max: Metres.
-        order: Rows of the table of solids.
-        count: How many of them.
-        floats: The table of solids.
-        codes: Its codes.
-        base: Ground material bytes.
-        palette: Packed colour and intensity of a material byte.
-        mips: Packed coarser levels.
-        levels: Offset, rows, columns of every level.
-        origin: x min, y min, pixel of the ground.
+        order, count, floats, codes: The table of solids: rows nearest first, how many, their numbers and codes.
+        base, palette, mips, levels, origin: The ground, as in `kernel.render`.
         inv_visibility: 1 / fog visibility in metres.
         key: Noise key.
     """
@@ -253,12 +246,8 @@ def radar(
         columns: Rays across.
         slopes: Rise over horizontal distance of every row of rays.
         range_max: Metres.
-        order: Rows of the table of solids.
-        count: How many of them.
-        floats: The table of solids.
-        codes: Its codes.
-        agents: Road users, for their velocities.
-        kinds: Their AgentKind.
+        order, count, floats, codes: The table of solids: rows nearest first, how many, their numbers and codes.
+        agents, kinds: Road users, for their velocities, and their AgentKind.
         inv_visibility: 1 / fog visibility in metres.
         key: Noise key.
     """
