@@ -21,6 +21,7 @@ def make_table(episodes: int = 3, length: int = 40) -> FrameTable:
         plan=rng.random((count, 8, 2), dtype=np.float32),
         speed=rng.random(count, dtype=np.float32),
         affordances=rng.random((count, 10), dtype=np.float32),
+        passed=(within >= 30).astype(np.float32),
         intent=rng.integers(0, 15, count),
         episode=episode,
         sentence=episode * 64 + (within >= 20),

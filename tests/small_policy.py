@@ -37,6 +37,7 @@ def make_batch(rig: RigConfig, batch: int, frames: int, seed: int = 0, words: in
         radar=torch.randn(batch, frames, rig.radar.detections, 4, generator=g),
         radar_valid=torch.rand(batch, frames, rig.radar.detections, generator=g) < 0.5,
         ego=torch.randn(batch, frames, 7, generator=g).abs(),
+        passed=torch.randint(0, 3, (batch, frames), generator=g).float(),
         present=torch.ones(batch, frames, len(rig.sensor_names()), dtype=torch.bool),
         words=torch.randn(batch, words, 576, generator=g),
         word_mask=torch.ones(batch, words, dtype=torch.bool),

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from drivebyword.core.records import INTENTS
 from drivebyword.model.layers import MixtureOfExperts, RMSNorm
 from drivebyword.model.policy import Policy, PolicyConfig
+from drivebyword.model.ranging import LidarEncoder, Normalisation
 from drivebyword.model.vision import _cells, _extremes, _patches
 from drivebyword.world.rigs import reference, tiny
 
@@ -104,7 +105,8 @@ def test_hidden_history_equals_no_history(policy):
     alone = dataclasses.replace(
         batch,
         cameras={k: v[:, 2:] for k, v in batch.cameras.items()},
-        lidar=batch.lidar[:, 2:], radar=batch.radar[:, 2:], radar_valid=batch.radar_valid[:, 2:], ego=batch.ego[:, 2:],
+        lidar=batch.lidar[:, 2:], radar=batch.radar[:, 2:], radar_valid=batch.radar_valid[:, 2:],
+        ego=batch.ego[:, 2:], passed=batch.passed[:, 2:],
         present=batch.present[:, 2:], tokens=batch.tokens[:, 2:], history_valid=batch.history_valid[:, 2:],
     )  # fmt: skip
     torch.testing.assert_close(policy(hidden).logits[:, 2:], policy(alone).logits)
@@ -188,3 +190,17 @@ def test_patches_and_cells_hold_the_pixels_of_their_place():
     expected = image[1, 16:32, 32:48].float() / 127.5 - 1.0
     torch.testing.assert_close(patches[1, 5], expected)
     torch.testing.assert_close(_cells(patches)[1, 5, 6], expected[4:8, 8:12].reshape(-1))
+
+
+def test_obstacles_are_what_stands_above_the_road_in_each_direction():
+    config = tiny().lidar
+    encoder = LidarEncoder(config, Normalisation(), tokens=16, width=48, heads=3, hidden=64)
+    scan = torch.zeros(1, config.beams, config.columns, 2)
+    elevation = torch.linspace(config.elevation_min_deg, config.elevation_max_deg, config.beams).deg2rad()
+    scan[0, :, :, 0] = torch.where(elevation < 0, config.z / -elevation.sin(), torch.zeros(()))[:, None]
+    assert encoder.obstacles(scan).max() == 0.0  # bare road
+    flat = int((elevation < -0.05).sum()) - 1
+    scan[0, flat, 70, 0] = 6.0
+    scan[0, flat, 20, 0] = 20.0
+    near = encoder.obstacles(scan)[0]
+    assert near[70] > near[20] > 0 and int((near > 0).sum()) == 2

@@ -22,16 +22,16 @@ def join(frames: list[Batch], **changes) -> Batch:
 
     return Batch(
         cameras={n: torch.cat([f.cameras[n] for f in frames], dim=1) for n in one.cameras},
-        **{n: cat(n) for n in ("lidar", "radar", "radar_valid", "ego", "present", "history_valid")},
+        **{n: cat(n) for n in ("lidar", "radar", "radar_valid", "ego", "passed", "present", "history_valid")},
         **changes,
     )
 
 
-def long_pass(stream: StreamingPolicy, observations, tokens):
+def long_pass(stream: StreamingPolicy, observations, tokens, passed):
     """Return the logits of one long masked forward pass over consecutive decisions."""
     states = stream.reader.read(observations[0].instruction).states
     batch = join(
-        [stream.frame_batch(o) for o in observations],
+        [stream.frame_batch(o, n) for o, n in zip(observations, passed, strict=True)],
         words=states[None].float(),
         word_mask=torch.ones(1, len(states), dtype=torch.bool),
         tokens=torch.from_numpy(np.stack(tokens))[None],
@@ -52,12 +52,16 @@ def stream(policy):
 
 def test_fifty_streamed_frames_equal_one_long_masked_pass(stream):
     observations = [observe(i) for i in range(50)]
-    tokens, logits = [], []
-    for one in observations:
+    tokens, logits, passed = [], [], []
+    for k, one in enumerate(observations):
+        # Weights nobody trained see no junctions: drive past some.
+        stream.memory.passed.see(1.0 if k in (7, 30) else 0.0)
         stream.decide(one)
         tokens.append(stream.trace.tokens)
         logits.append(stream.trace.logits)
-    whole = long_pass(stream, observations, tokens)
+        passed.append(stream.trace.passed)
+    assert sorted(set(passed)) == [0, 1, 2]
+    whole = long_pass(stream, observations, tokens, passed)
     np.testing.assert_array_equal(SMALL.grammar.choose(whole), np.stack(tokens))
     legal = SMALL.grammar.legal
     assert np.abs(whole[:, legal] - np.stack(logits)[:, legal]).max() < 1e-4
@@ -75,7 +79,7 @@ def test_the_drafts_tokens_are_those_of_plain_decoding(stream, policy):
         other = StreamingPolicy(policy, stream.reader)
         other._hear(other.memory, one.instruction)
         other.memory.frames.extend(history)
-        frame = other._pass_frame(other.memory, other.frame_batch(one))
+        frame = other._pass_frame(other.memory, other.frame_batch(one, stream.trace.passed))
         for position in range(SMALL.grammar.length):
             states = other._pass_act([other.memory], frame.key, frame.cache, plain[None])
             plain[position] = SMALL.grammar.choose(policy.answer(states).numpy())[0, position]
@@ -86,15 +90,18 @@ def test_the_drafts_tokens_are_those_of_plain_decoding(stream, policy):
 def test_a_new_sentence_encodes_the_window_once_more_and_nothing_older_matters(stream):
     back = SMALL.stream.stride * (SMALL.stream.window - 1)
     first = [observe(i) for i in range(9)]
+    passed = []
     for one in first:
         stream.decide(one)
+        passed.append(stream.trace.passed)
     after = [observe(i, "now go right please") for i in range(9, 14)]
     tokens = []
     for one in after:
         stream.decide(one)
         tokens.append(stream.trace.tokens)
+        passed.append(stream.trace.passed)
     window = [dataclasses.replace(o, instruction="now go right please") for o in first[-back:]]
-    whole = long_pass(stream, window + after, [tokens[0]] * back + tokens)[back:]
+    whole = long_pass(stream, window + after, [tokens[0]] * back + tokens, passed[-back - 5 :])[back:]
     np.testing.assert_array_equal(SMALL.grammar.choose(whole), np.stack(tokens))
 
 

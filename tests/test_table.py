@@ -1,10 +1,12 @@
 """Sampling for training: reproducible batches, windows that stay inside an episode and under one sentence."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from made_tables import make_table
 
-from drivebyword.train.table import Frames, Sampler, SamplingConfig
+from drivebyword.train.table import Frames, Sampler, SamplingConfig, _weights
 
 SENSORS = ("wide", "tele", "lidar", "radar")
 
@@ -64,3 +66,22 @@ def test_hiding_history_hides_every_past_frame_and_never_the_present(history: fl
     draw = sampler.draw(0, 64, 3, 2)
     assert draw.history[:, -1].all()
     assert draw.history[:, :-1].any() == (history == 0.0)
+
+
+def test_where_the_driver_was_wrong_weighs_more_and_a_swinging_expert_nothing(hand_drive):
+    episode = hand_drive.episode
+    count = len(episode)
+    expert = np.zeros((count, 3), np.float32)
+    expert[:, 1] = 0.3
+    act = np.repeat(expert[:, None], episode.act.shape[1], axis=1)
+    calm = dataclasses.replace(episode, act=act, expert_act=expert)
+    plain = _weights(calm, SamplingConfig())
+    wrong = act.copy()
+    wrong[10, 0, 0], wrong[20, 0, 2], wrong[30, 0, 1] = 0.25, 1.0, 0.5
+    weighed = _weights(dataclasses.replace(calm, act=wrong), SamplingConfig())
+    assert weighed[10] == pytest.approx(1.5 * plain[10]) and weighed[20] == pytest.approx(2.5 * plain[20])
+    assert weighed[30] == plain[30] and np.array_equal(np.delete(weighed, [10, 20]), np.delete(plain, [10, 20]))
+    swinging = expert.copy()
+    swinging[40:44, 0] = [1.0, -1.0, 1.0, 0.0]
+    weighed = _weights(dataclasses.replace(calm, expert_act=swinging), SamplingConfig())
+    assert (weighed[39:45] == 0).all() and (weighed[:38] > 0).all() and (weighed[47:] > 0).all()

@@ -87,7 +87,9 @@ class RescueConfig:
     """When the expert takes the wheel in a rollout, so that it goes on teaching instead of ending."""
 
     steering_gap: float = 0.35
-    """Disagreement about steering that no longer is a matter of taste; less where it means 2 m/s2 sideways."""
+    """Disagreement about steering that no longer is a matter of taste."""
+    sideways: float = 10.0
+    """The same at speed: times the squared speed, in (m/s)2; 10 means about 2 m/s2 sideways."""
     braking: float = 0.55
     """The expert brakes at least this hard while the driver does not brake."""
     lane_offset: float = 1.0
@@ -113,7 +115,7 @@ class Rescue:
         self.stuck_s = self.stuck_s + self.dt if speed < 0.3 and float(first[1]) > 0.1 else 0.0
         changing = expert.reason is not None and DECISIONS[expert.reason.decision].startswith("change")
         danger = (
-            abs(actuation.steering - float(first[0])) > min(c.steering_gap, 10.0 / max(speed, 1.0) ** 2)
+            abs(actuation.steering - float(first[0])) > min(c.steering_gap, c.sideways / max(speed, 1.0) ** 2)
             or (float(first[2]) > c.braking and actuation.brake < 0.15 and speed > 1.0)
             or (abs(lane_offset) > c.lane_offset and not changing)
             or self.stuck_s > c.standing_s

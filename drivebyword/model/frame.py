@@ -37,7 +37,7 @@ class EncoderConfig:
     gist: int = 16
     """Features a token gives to the gist of its sensor."""
     glance: int = 96
-    """Features between all patches' extremes and the ego token."""
+    """Features between all patches' extremes and LiDAR's nearest obstacles, and the ego token."""
     merge: int = 2
     """Neighbouring camera or LiDAR tokens that become one token of the decoder."""
 
@@ -81,9 +81,10 @@ class FrameEncoder(nn.Module):
         self.places = (*self.vision.counts, *((c.lidar_tokens,) if rig.lidar else ()))
         self.squeeze = nn.Linear(c.width, c.gist)
         self.gists = nn.ModuleList(nn.Linear(n * c.gist, width) for n in self.places)
-        # A signal's lamp reaches the ego token in two layers; by way of the tokens it took 300,000 decisions.
+        # What is small reaches the ego token in two layers: a signal's lamp took 300,000 decisions by way of the
+        # tokens, and a person was never found.
         self.glance = nn.Sequential(
-            nn.Linear(sum(self.vision.counts) * EXTREMES, c.glance),
+            nn.Linear(sum(self.vision.counts) * EXTREMES + (rig.lidar.columns if rig.lidar else 0), c.glance),
             nn.GELU(approximate="tanh"),
             nn.Linear(c.glance, width),
         )
@@ -110,19 +111,19 @@ class FrameEncoder(nn.Module):
         """Return frame tokens and which of them exist.
 
         Args:
-            frames: `lidar`, `radar`, `radar_valid` (where mounted) and `ego`, each `[B, T, ...]`.
+            frames: `lidar`, `radar`, `radar_valid` (where mounted), `ego` and `passed`, each `[B, T, ...]`.
             cameras: Images per camera, `[B, T, H, W, 3]`.
             present: Sensors that are there.
             words: The sentence, one per sequence.
         """
         batch, steps = present.shape[:2]
-        sensors, seen, extremes = self._sense(frames, cameras, present)
+        sensors, seen, glimpses = self._sense(frames, cameras, present)
         told = self._read(sensors, words, batch)
         sensors = sensors + told
         grounded = self._ground(sensors, seen, words, batch)
         tokens = torch.cat([*self._merged(sensors), self._gists(sensors), self.enter_grounded(grounded)], dim=1)
-        ego = self.ego(frames["ego"].flatten(0, 1), present.flatten(0, 1))
-        ego = ego + self.glance(extremes.flatten(1))[:, None]
+        ego = self.ego(frames["ego"].flatten(0, 1), frames["passed"].flatten(), present.flatten(0, 1))
+        ego = ego + self.glance(glimpses)[:, None]
         tokens = torch.cat([tokens, ego.to(tokens.dtype)], dim=1) + self.kind
         key = present[..., self.owner]
         always = key.new_ones(batch, steps, self.config.grounded_tokens + 1)
@@ -144,23 +145,30 @@ class FrameEncoder(nn.Module):
 
     def _sense(
         self, frames: dict[str, Tensor], cameras: dict[str, Tensor], present: Bool[Tensor, "B T S"]
-    ) -> tuple[Float[Tensor, "BT L D"], Bool[Tensor, "BT L"], Float[Tensor, "BT P E"]]:
-        """Return the encoders' tokens of every frame, which may be looked at (never none), and patches' extremes."""
+    ) -> tuple[Float[Tensor, "BT L D"], Bool[Tensor, "BT L"], Float[Tensor, "BT G"]]:
+        """Return the encoders' tokens of every frame, which may be looked at (never none), and what is glanced at.
+
+        A glance takes in all patches' extremes and the nearest obstacle of each LiDAR column; 0 where a sensor is
+        missing.
+        """
         flat = {name: value.flatten(0, 1) for name, value in frames.items()}
         alive = present.flatten(0, 1)
         views = len(self.vision.names)
         tokens, extremes = self.vision({n: image.flatten(0, 1) for n, image in cameras.items()}, alive[:, :views])
-        parts = [tokens]
+        parts, glimpses = [tokens], [extremes.flatten(1)]
         counts = list(self.vision.counts)
         if self.lidar is not None:
             parts.append(self.lidar(flat["lidar"]))
+            obstacles = self.lidar.obstacles(flat["lidar"]) * alive[:, views, None]
+            glimpses.append(obstacles.to(extremes.dtype))
             counts.append(self.config.lidar_tokens)
         if self.radar is not None:
             parts.append(self.radar(flat["radar"], flat["radar_valid"], flat["ego"][:, 0]))
             counts.append(self.config.radar_tokens)
         seen = alive[:, _owners(counts).to(alive.device)]
         # A frame without any sensor still has to attend to something; its grounded tokens then mean little.
-        return torch.cat([p.to(tokens.dtype) for p in parts], dim=1), seen | ~alive.any(-1, keepdim=True), extremes
+        seen = seen | ~alive.any(-1, keepdim=True)
+        return torch.cat([p.to(tokens.dtype) for p in parts], dim=1), seen, torch.cat(glimpses, dim=1)
 
     def _read(self, sensors: Float[Tensor, "BT L D"], words: Words, batch: int) -> Float[Tensor, "BT L D"]:
         """Return what each sensor token reads in the sentence."""

@@ -117,7 +117,7 @@ class Policy(nn.Module):
         y, _ = self.decoder(x, layout.positions(frames).to(device), mask, ages=ages, rows=rows)
         y = y.unflatten(1, (frames, -1))
         plan, speed = self.plan(y[:, :, 0])
-        seen = self.affordance_head(y[:, :, 0]).float()
+        seen = self.affordances(y[:, :, 0])
         return Output(self.answer(y[:, :, 1:]), plan, speed, seen, self.intent(instruction.tokens))
 
     def _answer_rows(self, frames: int) -> Int[Tensor, " Q"]:
@@ -164,6 +164,10 @@ class Policy(nn.Module):
         speed = raw[..., -1] * self.config.scale.speed
         return raw[..., :-1].unflatten(-1, (-1, 2)) * self.plan_scale, speed
 
+    def affordances(self, ego: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
+        """Return logits over AFFORDANCES as the ego token's state tells them."""
+        return self.affordance_head(ego).float()
+
     def intent(self, instruction: Float[Tensor, "B K D"]) -> Float[Tensor, "B I"]:
         """Return logits over INTENTS."""
         return self.intent_head(instruction.mean(1)).float()
@@ -180,7 +184,8 @@ class Policy(nn.Module):
 
 
 def _ranging(batch: Batch) -> dict[str, Tensor]:
-    named = {"lidar": batch.lidar, "radar": batch.radar, "radar_valid": batch.radar_valid, "ego": batch.ego}
+    names = ("lidar", "radar", "radar_valid", "ego", "passed")
+    named = {name: getattr(batch, name) for name in names}
     return {name: value for name, value in named.items() if value is not None}
 
 

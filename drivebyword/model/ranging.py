@@ -29,8 +29,14 @@ class Normalisation:
     radar_rcs: float = 20.0
 
 
+CLEARANCE = 0.3
+"""Metres above the ground from which on a LiDAR return is an obstacle; curbs are lower."""
+
+
 class LidarEncoder(nn.Module):
     """Sectors of neighbouring columns become tokens, from the left rear round to the right rear."""
+
+    rise: Tensor
 
     def __init__(
         self, config: LidarConfig, scale: Normalisation, *, tokens: int, width: int, heads: int, hidden: int
@@ -39,16 +45,28 @@ class LidarEncoder(nn.Module):
         if config.columns % tokens:
             raise ValueError(f"LiDAR has {config.columns} columns: not a multiple of {tokens} tokens")
         self.tokens, self.scale = tokens, scale
+        self.columns, self.mounted = config.columns, config.z
+        elevation = torch.linspace(config.elevation_min_deg, config.elevation_max_deg, config.beams).deg2rad()
+        self.register_buffer("rise", elevation.sin()[:, None], persistent=False)
         features = config.columns // tokens * config.beams * 3
         self.enter = nn.Linear(features, width)
         self.mix = nn.Linear(width, width)
         self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
         self.block = EncoderBlock(width, heads, hidden)
 
+    def obstacles(self, scan: Float[Tensor, "B beams columns 2"]) -> Float[Tensor, "B columns"]:
+        """Return how near the nearest thing above the ground is in each column: 1 touches, 0 is nothing."""
+        distance = scan[..., 0].float()
+        stands = (distance > 0) & (self.mounted + distance * self.rise > CLEARANCE)
+        return (self._near(distance) * stands).amax(1)
+
+    def _near(self, distance: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        return 1 - torch.log1p(distance) / torch.log1p(torch.tensor(self.scale.lidar_range))
+
     def forward(self, scan: Float[Tensor, "B beams columns 2"]) -> Float[Tensor, "B L D"]:
         """Return one token per sector."""
         distance, intensity = scan.float().unbind(-1)
-        near = 1 - torch.log1p(distance) / torch.log1p(torch.tensor(self.scale.lidar_range))
+        near = self._near(distance)
         hit = (distance > 0).float()
         x = torch.stack([near * hit, intensity, hit], dim=-1)  # B beams columns 3
         x = x.unflatten(2, (self.tokens, -1)).permute(0, 2, 1, 3, 4).flatten(2)
@@ -107,7 +125,7 @@ class RadarEncoder(nn.Module):
 
 
 class EgoEncoder(nn.Module):
-    """The car's own motion, and which sensors are alive, to one token.
+    """The car's own motion, what it has passed, and which sensors are alive, to one token.
 
     Only speed and the odometry since the sentence are used. Measured steering, yaw rate and acceleration
     predict the next act so well on demonstrations that a policy shown them copies itself off the road
@@ -117,11 +135,13 @@ class EgoEncoder(nn.Module):
     def __init__(self, scale: Normalisation, *, sensors: int, hidden: int, width: int) -> None:
         super().__init__()
         self.scale = scale
-        self.enter = nn.Linear(7 + sensors, hidden)
+        self.enter = nn.Linear(9 + sensors, hidden)
         self.out = nn.Linear(hidden, width)
 
-    def forward(self, ego: Float[Tensor, "B 7"], present: Bool[Tensor, "B S"]) -> Float[Tensor, "B 1 D"]:
-        """Return the ego token."""
+    def forward(
+        self, ego: Float[Tensor, "B 7"], passed: Float[Tensor, " B"], present: Bool[Tensor, "B S"]
+    ) -> Float[Tensor, "B 1 D"]:
+        """Return the ego token. `passed` counts the junctions since the sentence."""
         speed, _, _, _, distance, heading, _ = ego.float().unbind(-1)
         s = self.scale
         x = torch.stack(
@@ -133,6 +153,8 @@ class EgoEncoder(nn.Module):
                 heading.sin(),
                 heading.cos(),
                 (heading / torch.pi).clamp(-2, 2),
+                (passed > 0).float(),
+                (passed > 1).float(),
             ],
             dim=-1,
         )

@@ -23,6 +23,7 @@ from torch import Tensor
 from drivebyword.core.records import INTENTS, Decision, Observation
 from drivebyword.model.frame import Words
 from drivebyword.model.layers import KeyValue, halve
+from drivebyword.model.passed import JUNCTION, Passed
 from drivebyword.model.policy import Instruction, Policy
 from drivebyword.model.reader import Reader
 from drivebyword.tokens.action import REASON_TOKENS
@@ -50,6 +51,8 @@ class Trace:
     speed: float
     intent: Float[np.ndarray, " I"]
     """Shares over INTENTS."""
+    passed: int
+    """Junctions passed since the sentence was typed, as this driver counted them."""
     passes: int
     """Passes the tokens took; 1 where the whole draft held."""
 
@@ -66,6 +69,7 @@ class Memory:
     intent: Float[np.ndarray, " I"] = field(default_factory=lambda: np.zeros(len(INTENTS)))
     why_not: str | None = None
     """Why the sentence asks for nothing; None where it was understood."""
+    passed: Passed = field(default_factory=Passed)
     draft: Int[np.ndarray, " A"] | None = None
     trace: Trace | None = None
 
@@ -102,8 +106,7 @@ class StreamingPolicy:
         if threads is not None:
             torch.set_num_threads(threads)
         self.policy = halve(policy.eval()) if half else policy.eval()
-        self.half = half
-        self.reader = reader
+        self.half, self.reader = half, reader
         self.sensors = names if sensors is None else sensors
         self._needed = REASON_TOKENS + 3 if first_step_only else policy.config.grammar.length
         self.reset()
@@ -155,7 +158,8 @@ class StreamingPolicy:
             for memory, observation in zip(memories, observations, strict=True):
                 if observation.instruction != memory.sentence:
                     self._hear(memory, observation.instruction)
-            self._drive(memories, [self.frame_batch(observation) for observation in observations])
+            pairs = zip(memories, observations, strict=True)
+            self._drive(memories, [self.frame_batch(seen, memory.passed.junctions) for memory, seen in pairs])
         decisions = []
         for memory in memories:
             assert memory.trace is not None
@@ -170,6 +174,7 @@ class StreamingPolicy:
         """Read a new sentence and encode the frames of the window with it."""
         states, memory.why_not = self.reader.read(sentence)  # no states where it cannot be read: nothing was said
         memory.sentence = sentence
+        memory.passed.hear()
         memory.instruction, memory.told = self._read(states)
         intent = self.policy.intent(memory.instruction.tokens)[0].softmax(-1).numpy()
         if memory.why_not is None and intent[INTENTS.index("null")] > SURE:
@@ -198,6 +203,7 @@ class StreamingPolicy:
         drafts = np.stack([grammar.ranges[:, 0] if m.draft is None else m.draft for m in memories])
         states, key, cache = self._pass_all(memories, _together(seen), drafts)
         plan, speed = self.policy.plan(states[:, 0])
+        nearness = self.policy.affordances(states[:, 0])[:, JUNCTION].sigmoid()
         logits = self.policy.answer(states[:, 1:]).numpy()
         tokens = grammar.choose(logits)
         passes = np.ones(len(memories), np.int64)
@@ -218,8 +224,10 @@ class StreamingPolicy:
                 plan=plan[i].numpy(),
                 speed=float(speed[i]),
                 intent=memory.intent,
+                passed=memory.passed.junctions,
                 passes=int(passes[i]),
             )
+            memory.passed.see(float(nearness[i]))
 
     def _see(self, memories: Sequence[Memory], seen: Batch) -> tuple[Float[Tensor, "B N D"], Bool[Tensor, "B N"]]:
         words = [memory.instruction.words for memory in memories if memory.instruction is not None]
@@ -308,7 +316,7 @@ class StreamingPolicy:
 
     # ------------------------------------------------------------------ observations
 
-    def frame_batch(self, observation: Observation) -> Batch:
+    def frame_batch(self, observation: Observation, passed: int = 0) -> Batch:
         """Return one observation as a batch of one frame; what is missing, not finite or unused is masked."""
         rig = self.policy.config.rig
         present = []
@@ -336,6 +344,7 @@ class StreamingPolicy:
             radar=radar,
             radar_valid=valid,
             ego=torch.from_numpy(np.nan_to_num(observation.ego, posinf=0.0, neginf=0.0).astype(np.float32))[None, None],
+            passed=torch.tensor([[float(passed)]]),
             present=torch.tensor(present)[None, None],
             words=torch.zeros(1, 0, width),
             word_mask=torch.zeros(1, 0, dtype=torch.bool),

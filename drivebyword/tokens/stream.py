@@ -46,6 +46,8 @@ class Batch:
     radar: Float[Tensor, "B T detections 4"] | None
     radar_valid: Bool[Tensor, "B T detections"] | None
     ego: Float[Tensor, "B T 7"]
+    passed: Float[Tensor, "B T"]
+    """Junctions passed since the sentence (`model.passed`)."""
     present: Bool[Tensor, "B T S"]
     """Per sensor, in the order of `RigConfig.sensor_names()`."""
     words: Float[Tensor, "B L Dw"]

@@ -24,7 +24,7 @@ import torch
 from drivebyword.core.records import RigConfig
 from drivebyword.data.dataset import parts
 from drivebyword.data.files import write_json
-from drivebyword.loop.rollout import RescueConfig
+from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
 from drivebyword.model.checkpoint import save_pretrained
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
@@ -41,6 +41,8 @@ class RoundConfig:
 
     demonstrations: int = 0
     """Scenes the expert drives before the round's first step."""
+    disturbance: DisturbanceConfig = DisturbanceConfig()
+    """What pushes the car about in the round's scenes, whoever drives."""
     rollouts: int = 0
     """Scenes the policy drives during the round's steps; the expert relabels them for the next round."""
     rescue: RescueConfig | None = None
@@ -152,6 +154,7 @@ class _Run:
         return CollectConfig(
             out=self.out / f"round-{number}" / "demonstrations",
             seeds=(base, base + plan.demonstrations),
+            disturbance=plan.disturbance,
             scenario=self.config.scenario,
             processes=self.config.processes,
             finalize=False,
@@ -169,6 +172,7 @@ class _Run:
                 seeds=(base, base + plan.rollouts),
                 checkpoint=driver,
                 rescue=plan.rescue,
+                disturbance=plan.disturbance,
                 scenario=self.config.scenario,
                 processes=max(1, self.config.processes - 1),
                 finalize=False,

@@ -97,6 +97,7 @@ class Teacher:
             radar=torch.from_numpy(frames.heavy(lambda table: table.radar, index)),
             radar_valid=torch.from_numpy(frames.heavy(lambda table: table.radar_valid, index)),
             ego=torch.from_numpy(light["ego"][index]),
+            passed=torch.from_numpy(light["passed"][index]),
             present=torch.from_numpy(np.repeat(draw.present[:, None], index.shape[1], axis=1)),
             words=states,
             word_mask=heard & spoken[:, None],

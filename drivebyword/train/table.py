@@ -8,14 +8,19 @@ still is thinned, and moments of change (starting, braking, turning in) are draw
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import Bool, Float, Float16, Float32, Int, UInt8
 
 from drivebyword.core.records import CAUSES, INTENTS, Episode
+from drivebyword.model.passed import JUNCTION, Passed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class FrameTable:
     plan: Float32[np.ndarray, "T P 2"]
     speed: Float32[np.ndarray, " T"]
     affordances: Float32[np.ndarray, "T A"]
+    passed: Float32[np.ndarray, " T"]
+    """Junctions passed since the sentence."""
     intent: Int[np.ndarray, " T"]
     episode: Int[np.ndarray, " T"]
     sentence: Int[np.ndarray, " T"]
@@ -59,6 +66,8 @@ class SamplingConfig:
     """Weight of a frame that stands and should go: whoever stands sees mostly reds, and takes every stop for one."""
     held: float = 2.0
     """Weight of a frame where somebody or a red light holds the moving car back."""
+    error: float = 2.0
+    """At most how many times more a frame weighs where the policy that drove was wrong."""
     drop_sensor: float = 0.12
     """Probability that a sensor is missing in a whole window."""
     drop_all_but_one_camera: float = 0.03
@@ -71,36 +80,42 @@ def build_table(parts: Sequence[Path], horizon: int, sampling: SamplingConfig) -
     from drivebyword.data.dataset import read_part
 
     columns: dict[str, list[np.ndarray]] = {}
-    cameras: dict[str, list[np.ndarray]] = {}
+    # Pictures go to files without a name: what is not in use, the machine may take out of memory.
+    files: dict[str, IO[bytes]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     start = 0
-    for number, path in enumerate(parts):
-        episode = read_part(path)
-        for name, images in episode.cameras.items():
-            cameras.setdefault(name, []).append(images)
-        for name, value in _columns(episode, number, start, horizon, sampling).items():
-            columns.setdefault(name, []).append(value)
-        start += len(episode)
-    if not columns:
-        raise ValueError("no recorded episodes to train on; collect some first")
-    stacked: dict[str, np.ndarray] = {}
-    for name in list(columns):
-        stacked[name] = np.concatenate(columns.pop(name))
-    pictures: dict[str, np.ndarray] = {}
-    for name in list(cameras):
-        pictures[name] = _on_disk(cameras.pop(name), parts[0].parent)
-    return FrameTable(cameras=pictures, **stacked)
+    with ExitStack() as stack:
+        for number, episode in enumerate(_in_order(read_part, parts)):
+            for name, images in episode.cameras.items():
+                if name not in files:
+                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=parts[0].parent))
+                    sizes[name] = images.shape[1:]
+                files[name].write(images.data)
+            for name, value in _columns(episode, number, start, horizon, sampling).items():
+                columns.setdefault(name, []).append(value)
+            start += len(episode)
+        if not columns:
+            raise ValueError("no recorded episodes to train on; collect some first")
+        stacked: dict[str, np.ndarray] = {}
+        for name in list(columns):
+            stacked[name] = np.concatenate(columns.pop(name))
+        cameras: dict[str, np.ndarray] = {}
+        for name, file in files.items():
+            file.flush()
+            cameras[name] = np.memmap(file, np.uint8, "r", shape=(start, *sizes[name]))
+    return FrameTable(cameras=cameras, **stacked)
 
 
-def _on_disk(images: list[np.ndarray], folder: Path) -> np.ndarray:
-    """Join images in a file without a name: what is not in use, the machine may take out of memory."""
-    shape = (sum(map(len, images)), *images[0].shape[1:])
-    with tempfile.TemporaryFile(dir=folder) as file:
-        joined = np.memmap(file, np.uint8, "w+", shape=shape)
-        start = 0
-        for part in images:
-            joined[start : start + len(part)] = part
-            start += len(part)
-    return joined
+def _in_order(read: Callable[[Path], Episode], parts: Sequence[Path], ahead: int = 4) -> Iterator[Episode]:
+    """Read episodes in two threads, a few ahead."""
+    with ThreadPoolExecutor(2) as pool:
+        waiting: deque[Future[Episode]] = deque()
+        for path in parts:
+            waiting.append(pool.submit(read, path))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 _HOLDING = [CAUSES.index(c) for c in ("lead_vehicle", "pedestrian", "red_light", "crossing_traffic")]
@@ -162,12 +177,25 @@ def _columns(
         "plan": episode.expert_plan,
         "speed": episode.expert_speed,
         "affordances": episode.affordances,
+        "passed": _passed(episode),
         "intent": intents[episode.instruction_index],
         "episode": np.full(count, number),
         "sentence": number * 64 + episode.instruction_index,
         "first": np.full(count, start),
         "weight": _weights(episode, sampling),
     }
+
+
+def _passed(episode: Episode) -> Float32[np.ndarray, " T"]:
+    """Return what a policy that sees junctions as they are has counted before each decision."""
+    passed, counts, sentence = Passed(), list[int](), 0
+    for said, seen in zip(episode.instruction_index, episode.affordances[:, JUNCTION], strict=True):
+        if said != sentence:
+            passed.hear()
+            sentence = said
+        counts.append(passed.junctions)
+        passed.see(float(seen))
+    return np.array(counts, np.float32)
 
 
 def _weights(episode: Episode, sampling: SamplingConfig) -> Float32[np.ndarray, " T"]:
@@ -187,6 +215,12 @@ def _weights(episode: Episode, sampling: SamplingConfig) -> Float32[np.ndarray, 
     weight[starts] = sampling.start
     held = np.isin(episode.expert_reason[:, 1], _HOLDING) & (pedal < -0.02) & (speed > 0.3)
     weight[held] *= sampling.held
+    gap = np.abs(episode.act[:, 0] - episode.expert_act)
+    wrong = gap[:, 0] / 0.25 + np.maximum(gap[:, 1], gap[:, 2]) / 0.5 - 0.5  # less than that is a matter of taste
+    weight *= 1.0 + np.clip(wrong, 0.0, sampling.error)
+    # Far off its way the expert swings from side to side: nothing to learn from.
+    swings = np.abs(np.diff(steer, prepend=steer[:1])) > 0.8
+    weight[np.convolve(swings, np.ones(3), mode="same") > 0] = 0.0
     return weight
 
 
