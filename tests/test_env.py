@@ -322,10 +322,9 @@ def test_others_brake_for_a_car_across_their_path_and_only_then(graph):
     box = ego_box(state, CarConfig())
     crossing = beside(state, 0.0, -9.0, yaw=math.pi / 2, speed=8.0)
     passed = beside(state, 0.0, 6.0, yaw=math.pi / 2, speed=8.0)
-    following = beside(state, -9.0, 0.0, speed=8.0)
     oncoming = beside(state, 15.0, 3.3, yaw=math.pi, speed=10.0)
-    rows = np.array([crossing, passed, following, oncoming])
-    assert about_to_hit(box, 0.0, 0.0, rows).tolist() == [True, False, False, False]
+    rows = np.array([crossing, passed, oncoming])
+    assert about_to_hit(box, 0.0, 0.0, rows).tolist() == [True, False, False]
 
 
 def test_others_brake_for_a_car_astride_their_lane_and_for_one_that_may_brake(graph):
@@ -343,7 +342,7 @@ class Orders:
     """Stands in for SUMO where everybody has waited in a junction for long."""
 
     def __init__(self) -> None:
-        self.vehicle, self.told = self, {}
+        self.vehicle, self.told, self.leader = self, {}, None
 
     def getLaneID(self, name):  # noqa: N802 - SUMO's name
         return ":A_0_0"
@@ -352,7 +351,7 @@ class Orders:
         return 15.0 if name == "first" else 12.0
 
     def getLeader(self, name, distance):  # noqa: N802
-        return None
+        return self.leader
 
     def getJunctionFoes(self, name, distance):  # noqa: N802
         return []
@@ -372,6 +371,16 @@ def test_of_those_who_wait_for_one_another_the_longest_waiting_goes_first_and_al
     for _ in range(22):
         reflexes.act(box, 0.0, 0.0, ["second", "first"], rows)
     assert list(orders.told) == ["first"] and orders.told["first"] > 0.0
+
+
+@pytest.mark.parametrize(("leader", "braked"), [(("ego", 4.0), False), (("v14", 34.0), True), (None, True)])
+def test_who_follows_is_left_to_sumo_only_while_sumo_sees_the_ego(graph, leader, braked):
+    state, _ = on_street(graph, speed=0.0)
+    orders = Orders()
+    orders.leader = leader
+    behind = np.array([beside(state, -9.0, 0.0, speed=8.0)])
+    Reflexes(orders, 0.2).act(ego_box(state, CarConfig()), 0.0, 0.0, ["van"], behind)
+    assert (orders.told.get("van") == 0.0) == braked
 
 
 def test_who_brakes_for_the_ego_does_not_speed_up_the_moment_it_seems_clear(graph):

@@ -20,7 +20,7 @@ NEAR = 25.0
 MARGIN = 0.2
 """Metres of air that count as contact."""
 SAME_WAY, SAME_LANE = 0.3, 1.0
-"""Radians of heading and metres aside within which SUMO's own car-following does the work."""
+"""Radians of heading and metres aside within which SUMO's own car-following does the work, if it sees the ego."""
 HOLD_S = 0.8
 """Seconds for which who brakes goes on braking: nobody speeds up the moment a collision seems just avoided."""
 BRAKING = 4.0
@@ -47,10 +47,7 @@ def _about_to_hit(ego, speed, yaw_rate, agents):  # type: ignore[no-untyped-def]
         if dx * dx + dy * dy > NEAR * NEAR:
             continue
         yaw = agents[k, 2]
-        turned = abs((yaw - ego[2] + np.pi) % (2 * np.pi) - np.pi)
-        # Whoever is astride two lanes counts as being on one: who drives on the other has to be told.
-        follows = turned < SAME_WAY and abs(dy * np.cos(yaw) - dx * np.sin(yaw)) < SAME_LANE
-        if dx * np.cos(yaw) + dy * np.sin(yaw) <= 0.0 or follows:
+        if dx * np.cos(yaw) + dy * np.sin(yaw) <= 0.0:
             continue
         pace = max(LEAST_SPEED, np.sqrt(agents[k, 6] ** 2 + agents[k, 7] ** 2))
         horizon = 0.25 + pace / 8.0
@@ -76,6 +73,13 @@ def about_to_hit(
 ) -> Bool[np.ndarray, " M"]:
     """Tell which agents would drive into the ego's box (centre x, y, yaw, length, width) if they did not brake."""
     return _about_to_hit(box, speed, yaw_rate, agents)
+
+
+def _is_in_lane(box: Float[np.ndarray, " 5"], agent: Float[np.ndarray, " 9"]) -> bool:
+    """Tell whether an agent drives the ego's way in its lane. Who is astride two lanes counts as being on one."""
+    dx, dy, yaw = box[0] - agent[0], box[1] - agent[1], agent[2]
+    turned = abs((yaw - box[2] + np.pi) % (2 * np.pi) - np.pi)
+    return bool(turned < SAME_WAY and abs(dy * np.cos(yaw) - dx * np.sin(yaw)) < SAME_LANE)
 
 
 def _follows(box: Float[np.ndarray, " 5"], agents: Float[np.ndarray, "M 9"]) -> Bool[np.ndarray, " M"]:
@@ -112,6 +116,9 @@ class Reflexes:
     ) -> None:
         """Order braking and going on; `names` are the vehicles of the first rows of `agents`."""
         alarmed = about_to_hit(box, speed, yaw_rate, agents[: len(names)])
+        for k in np.flatnonzero(alarmed):
+            # SUMO loses sight of an ego that has crossed its stop line by a step, and would drive into its back.
+            alarmed[k] = not (_is_in_lane(box, agents[k]) and self._leads(names[k]))
         braking = {name: left - self.dt for name, left in self._braking.items() if left > self.dt and name in names}
         braking |= {names[k]: HOLD_S for k in np.flatnonzero(alarmed)}
         for name in sorted(braking.keys() - self._braking.keys()):
@@ -167,6 +174,10 @@ class Reflexes:
             ):
                 self._freed[name] = FREED_S
                 self._order(name, FREED_SPEED, _NO_SAFE_GAP)
+
+    def _leads(self, name: str) -> bool:
+        """Tell whether SUMO lets a vehicle follow the ego."""
+        return (self.sumo.vehicle.getLeader(name, NEAR) or ("", 0.0))[0] == EGO
 
     def _order(self, name: str, speed: float, mode: int) -> None:
         self.sumo.vehicle.setSpeedMode(name, mode)
