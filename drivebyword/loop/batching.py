@@ -214,9 +214,7 @@ class _Switchboard:
                 memories.append(driver.memory)
                 observations.append(driver.question.observation)
             return policy.decide_all(memories, observations)
-        except (
-            Exception
-        ) as error:  # One world's bad observation must not end the others' drives: each once more, alone.
+        except Exception as error:  # Handed to whose it is: one world's bad observation must not end the others'.
             return [error] if len(group) == 1 else [answer for one in group for answer in self._decide(folder, [one])]
 
 

@@ -45,7 +45,7 @@ class LidarEncoder(nn.Module):
         if config.columns % tokens:
             raise ValueError(f"LiDAR has {config.columns} columns: not a multiple of {tokens} tokens")
         self.tokens, self.scale = tokens, scale
-        self.columns, self.mounted = config.columns, config.z
+        self.mounted = config.z
         elevation = torch.linspace(config.elevation_min_deg, config.elevation_max_deg, config.beams).deg2rad()
         self.register_buffer("rise", elevation.sin()[:, None], persistent=False)
         features = config.columns // tokens * config.beams * 3

@@ -75,19 +75,14 @@ def about_to_hit(
     return _about_to_hit(box, speed, yaw_rate, agents)
 
 
-def _is_in_lane(box: Float[np.ndarray, " 5"], agent: Float[np.ndarray, " 9"]) -> bool:
-    """Tell whether an agent drives the ego's way in its lane. Who is astride two lanes counts as being on one."""
-    dx, dy, yaw = box[0] - agent[0], box[1] - agent[1], agent[2]
-    turned = abs((yaw - box[2] + np.pi) % (2 * np.pi) - np.pi)
-    return bool(turned < SAME_WAY and abs(dy * np.cos(yaw) - dx * np.sin(yaw)) < SAME_LANE)
-
-
-def _follows(box: Float[np.ndarray, " 5"], agents: Float[np.ndarray, "M 9"]) -> Bool[np.ndarray, " M"]:
-    """Tell who stands behind the ego, headed its way: they are right to wait."""
+def _follows(
+    box: Float[np.ndarray, " 5"], agents: Float[np.ndarray, "M 9"], aside: float, turn: float
+) -> Bool[np.ndarray, " M"]:
+    """Tell who is behind the ego, headed its way: at most `aside` metres beside its middle, `turn` radians askew."""
     dx, dy, yaw = box[0] - agents[:, 0], box[1] - agents[:, 1], agents[:, 2]
     along, across = dx * np.cos(yaw) + dy * np.sin(yaw), dy * np.cos(yaw) - dx * np.sin(yaw)
     turned = np.abs((yaw - box[2] + np.pi) % (2 * np.pi) - np.pi)
-    return (along > 0.0) & (np.abs(across) < 2.5) & (turned < 1.0)
+    return (along > 0.0) & (np.abs(across) < aside) & (turned < turn)
 
 
 def _is_clear_ahead(k: int, box: Float[np.ndarray, " 5"] | None, agents: Float[np.ndarray, "M 9"]) -> bool:
@@ -115,10 +110,12 @@ class Reflexes:
         self, box: Float[np.ndarray, " 5"], speed: float, yaw_rate: float, names: list[str], agents: np.ndarray
     ) -> None:
         """Order braking and going on; `names` are the vehicles of the first rows of `agents`."""
-        alarmed = about_to_hit(box, speed, yaw_rate, agents[: len(names)])
-        for k in np.flatnonzero(alarmed):
+        vehicles = agents[: len(names)]
+        alarmed = about_to_hit(box, speed, yaw_rate, vehicles)
+        # Whoever is astride two lanes counts as being on one: who drives on the other has to be told.
+        for k in np.flatnonzero(alarmed & _follows(box, vehicles, SAME_LANE, SAME_WAY)):
             # SUMO loses sight of an ego that has crossed its stop line by a step, and would drive into its back.
-            alarmed[k] = not (_is_in_lane(box, agents[k]) and self._leads(names[k]))
+            alarmed[k] = not self._leads(names[k], NEAR)
         braking = {name: left - self.dt for name, left in self._braking.items() if left > self.dt and name in names}
         braking |= {names[k]: HOLD_S for k in np.flatnonzero(alarmed)}
         for name in sorted(braking.keys() - self._braking.keys()):
@@ -129,7 +126,8 @@ class Reflexes:
         self._braking = braking
         self._ego_stands = self._ego_stands + self.dt if speed < 0.3 else 0.0
         if self._ego_stands > PATIENCE_S or self._freed:
-            self._untie(names, _follows(box, agents[: len(names)]))
+            # Who stands behind the ego is right to wait.
+            self._untie(names, _follows(box, vehicles, 2.5, 1.0))
         if self._ego_stands > PATIENCE_S and not self._freed:
             self._untangle(box, names, agents)
 
@@ -170,14 +168,14 @@ class Reflexes:
                 and not follows
                 and vehicle.getWaitingTime(name) > PATIENCE_S
                 and vehicle.getLaneID(name).startswith(":")
-                and (vehicle.getLeader(name, 10.0) or ("", 0.0))[0] == EGO
+                and self._leads(name, 10.0)
             ):
                 self._freed[name] = FREED_S
                 self._order(name, FREED_SPEED, _NO_SAFE_GAP)
 
-    def _leads(self, name: str) -> bool:
-        """Tell whether SUMO lets a vehicle follow the ego."""
-        return (self.sumo.vehicle.getLeader(name, NEAR) or ("", 0.0))[0] == EGO
+    def _leads(self, name: str, reach: float) -> bool:
+        """Tell whether the ego is whom SUMO lets a vehicle follow within `reach` metres."""
+        return bool((self.sumo.vehicle.getLeader(name, reach) or ("", 0.0))[0] == EGO)
 
     def _order(self, name: str, speed: float, mode: int) -> None:
         self.sumo.vehicle.setSpeedMode(name, mode)
