@@ -42,8 +42,8 @@ FUTURE = 4
 """F: decisions in an act chunk."""
 HORIZON = 5
 """Decisions rolled forward: one second."""
-STAND_OFF = 1.0
-"""Metres between the front bumper and a stop line."""
+STAND_OFF, SLACK = 2.5, 1.5
+"""Metres between the front bumper and a stop line, and how much of that may be used up rather than brake hard."""
 AMBER_BRAKE = 3.0
 
 
@@ -71,6 +71,8 @@ class Limit:
     relation: str
     stop: float = inf
     """Arc length for the front bumper to stop at."""
+    slack: float = 0.0
+    """Metres past `stop` that do no harm."""
     leader: Ahead | None = None
     row: int | None = None
     """Of the agent that is the limit."""
@@ -222,9 +224,7 @@ class Expert:
 
     def _signal(self, signal: SignalOnWay | None, state: CarState) -> Limit | None:
         """Return the stop line to stop at, by the colour of the next signal on the way."""
-        if signal is None:
-            return None
-        if signal.colour in _OPEN:
+        if signal is None or signal.colour in _OPEN:
             self._amber = None
             return None
         if signal.colour == _AMBER:
@@ -233,7 +233,7 @@ class Expert:
                 self._amber = (signal.lane, late)
             if self._amber[1]:
                 return None
-        return Limit(cause="red_light", relation="junction_ahead", stop=signal.line - STAND_OFF)
+        return Limit(cause="red_light", relation="junction_ahead", stop=signal.line - STAND_OFF, slack=SLACK)
 
     def _sumo_limit(
         self, snapshot: Snapshot, state: CarState, plan: SpeedPlan, signal: Limit | None, sight: Sight
@@ -318,7 +318,7 @@ class Expert:
                 gap = limit.leader.gap + limit.leader.speed * later - (s - outlook.start)
                 value = pedals.behind_leader(gap, now.speed, limit.leader.speed)
             elif limit.stop < inf:
-                value = pedals.toward_stop(limit.stop - front, now.speed)
+                value = pedals.toward_stop(limit.stop - front, now.speed, limit.slack)
             elif limit.accel < accel or later == 0.0:
                 value = limit.accel if now.speed > 0.05 or limit.accel > 0 else min(0.0, limit.accel)
             else:

@@ -14,6 +14,8 @@ LATERAL_COMFORT = 2.0
 """m/s2 in curves."""
 BRAKE_COMFORT, BRAKE_ONSET = 1.8, 1.3
 """m/s2: what a planned stop takes, and the need at which braking for one begins."""
+FIRM = 3.0
+"""m/s2: as hard as anybody brakes for a place that may be overrun."""
 ACCELERATION = 1.6
 JERK_UP, JERK_DOWN = 1.0, 1.3
 """m/s2 of change a decision, where there is no emergency."""
@@ -71,8 +73,13 @@ def toward_speed(wanted: float, speed: float) -> float:
     return min(max((wanted - speed) / 0.8, -2.5), ACCELERATION)
 
 
-def toward_stop(distance: float, speed: float) -> float:
-    """Return the acceleration that stops the front bumper in `distance` metres, smoothly; inf while far."""
+def toward_stop(distance: float, speed: float, slack: float = 0.0) -> float:
+    """Return the acceleration that stops the front bumper in `distance` metres, smoothly.
+
+    Up to `slack` metres more are taken rather than brake harder than FIRM.
+    """
+    if slack > 0.0:
+        return min(max(toward_stop(distance, speed), -FIRM), toward_stop(distance + slack, speed))
     if distance < 0.15:
         return -1.0 - speed
     if speed < 0.6 and distance < 0.6:

@@ -184,8 +184,7 @@ class Sensors:
         self.solids = Solids(road_map, ground, scenery)
         self.lenses = {camera.name: Lens(camera, ground.pixel) for camera in rig.cameras}
         if rig.lidar is not None:
-            low, high = np.radians(rig.lidar.elevation_min_deg), np.radians(rig.lidar.elevation_max_deg)
-            self.lidar_slopes = np.tan(np.linspace(low, high, rig.lidar.beams))
+            self.lidar_slopes = np.tan(rig.lidar.elevations())
         if rig.radar is not None:
             spread = np.radians(2.0) * np.linspace(-1.0, 1.0, rig.radar.rows) if rig.radar.rows > 1 else np.zeros(1)
             self.radar_slopes = np.tan(spread)
