@@ -336,6 +336,20 @@ def test_results_of_another_suite_are_not_mixed_in(tmp_path, monkeypatch):
     assert len(count.read_text().splitlines()) == 2
 
 
+def test_code_that_drives_counts_and_what_is_said_about_it_does_not(tmp_path):
+    file = tmp_path / "world" / "traffic.py"
+    file.parent.mkdir()
+
+    def digest(text):
+        file.write_text(text)
+        judge.code_digest.cache_clear()
+        return judge.code_digest(tmp_path)
+
+    plain = digest('GAP = 2.0\n\n\ndef gap():\n    """Metres."""\n    return GAP\n')
+    assert digest('GAP = 2.0\n"""Metres."""\n\n\ndef gap():\n    return GAP  # as measured\n') == plain
+    assert digest("GAP = 2.1\n\n\ndef gap():\n    return GAP\n") != plain
+
+
 def test_a_folder_that_is_no_checkpoint_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="is no checkpoint"):
         judge.driver_digest(Row(driver=Checkpoint(tmp_path)))

@@ -52,6 +52,10 @@ class LidarConfig:
     x: float = 1.2
     z: float = 1.8
 
+    def elevations(self) -> Float[np.ndarray, " beams"]:
+        """Return how far each beam looks up, in radians, from the lowest."""
+        return np.radians(np.linspace(self.elevation_min_deg, self.elevation_max_deg, self.beams))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RadarConfig:

@@ -7,13 +7,14 @@ respect and stays in the denominator, whether it raised or took its process with
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from drivebyword.loop.fleet import Done, run_tasks, with_progress
 from drivebyword.metrics import score, worst_score
 
 RESULTS = "results.jsonl"
+DRIVEN = ("core/*.py", "tokens/*.py", "world/*.py", "guard/*.py", "model/*.py", "loop/*.py", "metrics.py")
+"""Code whose change makes old results those of another driver or another world."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,26 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 def _fingerprint(row: Row, digest: str, rig: RigConfig) -> str:
     """Return a hash of all that a result depends on but the seed."""
-    raw = repr((row.guarded, row.without, row.sentences, digest, rig, driver_digest(row), NUMERICS))
+    code = code_digest(Path(__file__).parent.parent)
+    raw = repr((row.guarded, row.without, row.sentences, digest, rig, driver_digest(row), NUMERICS, code))
     return hashlib.sha256(raw.encode()).hexdigest()[:16]
+
+
+@cache
+def code_digest(package: Path) -> str:
+    """Return a hash of the code that a drive runs through; comments and docstrings may change."""
+    digest = hashlib.sha256()
+    for path in sorted(p for name in DRIVEN for p in package.glob(name)):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(getattr(node, "body", None), list):
+                node.body = [n for n in node.body if not _says_only(n)]  # type: ignore[attr-defined]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+def _says_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def driver_digest(row: Row) -> str:

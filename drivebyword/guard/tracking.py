@@ -70,8 +70,8 @@ def lidar_points(
 ) -> Float[np.ndarray, "P 2"]:
     """Return the nearest standing return of every column (ego frame), in order of azimuth, left to right."""
     distance = lidar[:, :, 0].astype(np.float64)
-    beams, columns = distance.shape
-    elevation = np.radians(np.linspace(mount.elevation_min_deg, mount.elevation_max_deg, beams))[:, None]
+    columns = distance.shape[1]
+    elevation = mount.elevations()[:, None]
     azimuth = np.pi - (np.arange(columns) + 0.5) * 2 * np.pi / columns
     height = mount.z + distance * np.sin(elevation)
     standing = (distance > 0.1) & (height > config.ground_clearance) & (height < config.headroom)

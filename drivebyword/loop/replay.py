@@ -224,12 +224,11 @@ def _sensors(episode: Episode, rig: RigConfig, config: ReplayConfig) -> dict[str
 
 def _lidar(scans: np.ndarray, config: LidarConfig) -> dict[str, Any]:
     """Return ranges as 16-bit centimetres and where each beam points."""
-    elevations = np.radians(np.linspace(config.elevation_min_deg, config.elevation_max_deg, scans.shape[1]))
     ranges = np.clip(np.nan_to_num(scans[..., 0]) * 100.0, 0, 65535).astype("<u2")
     return {
         "beams": scans.shape[1],
         "columns": scans.shape[2],
-        "elevations": rounded(elevations, 4),
+        "elevations": rounded(config.elevations(), 4),
         "x": config.x,
         "z": config.z,
         "frames": [base64.b64encode(scan.tobytes()).decode() for scan in ranges],

@@ -46,8 +46,8 @@ class LidarEncoder(nn.Module):
             raise ValueError(f"LiDAR has {config.columns} columns: not a multiple of {tokens} tokens")
         self.tokens, self.scale = tokens, scale
         self.mounted = config.z
-        elevation = torch.linspace(config.elevation_min_deg, config.elevation_max_deg, config.beams).deg2rad()
-        self.register_buffer("rise", elevation.sin()[:, None], persistent=False)
+        rise = torch.from_numpy(config.elevations()).float().sin()
+        self.register_buffer("rise", rise[:, None], persistent=False)
         features = config.columns // tokens * config.beams * 3
         self.enter = nn.Linear(features, width)
         self.mix = nn.Linear(width, width)
