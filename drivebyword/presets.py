@@ -22,13 +22,15 @@ def tiny() -> TrainConfig:
     # second round on it drives; an expert that takes over early keeps the young policy's scenes going, one that waits
     # lets the older one reach the states it must learn to return from. Windows of several frames are `frames=3`.
     early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
-    rescues = (early, early, late, early, late, None, late, early, late, None, late)
+    young = (early, early, late, early, late, None, late, early, late, None, late)
+    grown = (late, None, late) * 3
     pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
     rounds = (
         RoundConfig(demonstrations=500, steps=800),
         RoundConfig(demonstrations=100, disturbance=pushed, rollouts=20, rescue=early, steps=600),
-        *(RoundConfig(rollouts=20, rescue=rescue, steps=600) for rescue in rescues),
-        RoundConfig(steps=2100),
+        *(RoundConfig(rollouts=20, rescue=rescue, steps=600) for rescue in young),
+        *(RoundConfig(rollouts=24, rescue=rescue, steps=600) for rescue in grown),
+        RoundConfig(steps=4000),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 

@@ -1,6 +1,7 @@
 """Claims about the policy network."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from drivebyword.core.records import INTENTS
 from drivebyword.model.layers import MixtureOfExperts, RMSNorm
 from drivebyword.model.policy import Policy, PolicyConfig
-from drivebyword.model.ranging import LidarEncoder, Normalisation
+from drivebyword.model.ranging import ARCS, LidarEncoder, Normalisation
 from drivebyword.model.vision import _cells, _extremes, _patches
 from drivebyword.world.rigs import reference, tiny
 
@@ -204,3 +205,20 @@ def test_obstacles_are_what_stands_above_the_road_in_each_direction():
     scan[0, flat, 20, 0] = 20.0
     near = encoder.obstacles(scan)[0]
     assert near[70] > near[20] > 0 and int((near > 0).sum()) == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "touched"),
+    [(12.0, 0.0, {-0.01, 0.0, 0.01}), (8.0, 6.0, {0.14}), (8.0, -6.0, {-0.14}), (2.0, 2.0, set()), (-8.0, 0.0, set())],
+)
+def test_what_stands_is_in_the_way_of_the_arcs_that_lead_to_it(x, y, touched):
+    config = tiny().lidar
+    encoder = LidarEncoder(config, Normalisation(), tokens=16, width=48, heads=3, hidden=64)
+    scan = torch.zeros(1, config.beams, config.columns, 2)
+    column = int((math.pi - math.atan2(y, x - config.x)) / (2 * math.pi) * config.columns)
+    scan[0, 12, column, 0] = math.hypot(x - config.x, y)
+    near = encoder.along(scan)[0]
+    assert touched <= {arc for arc, value in zip(ARCS, near.tolist(), strict=True) if value > 0}
+    assert bool((near > 0).any()) == bool(touched)
+    if touched:  # the way there less the car's front, 3.55 m
+        assert 4.0 < -8.0 * math.log(float(near.max())) < 10.0

@@ -24,6 +24,8 @@ class Evaluate:
     """The first N test seeds, or A:B with B excluded."""
     policy: str = "tiny"
     """`tiny` (shipped), `expert`, `constant`, or the folder of a checkpoint."""
+    random_reader: str | None = None
+    """Checkpoint of the policy behind a language model with random weights; adds the rows random-reader*."""
     rows: Annotated[str | None, tyro.conf.arg(metavar="ROW,ROW")] = None
     """Rows to judge, e.g. policy,guarded,expert; all of them without it."""
     gate: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="[ROW.]METRIC=BOUND")] = ()
@@ -37,7 +39,8 @@ class Evaluate:
         """Judge, then print the table."""
         from drivebyword.evaluate.rows import choose_rows, standard_rows
 
-        rows = standard_rows(_factory(self.policy))
+        control = None if self.random_reader is None else _factory(self.random_reader)
+        rows = standard_rows(_factory(self.policy), control)
         if self.rows is not None:
             rows = choose_rows(rows, [name.strip() for name in self.rows.split(",")])
         return _judge(rows, self.suite, self.seeds, self.out, self.processes, self.gate)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from drivebyword.core.records import RigConfig
 from drivebyword.model.layers import CrossAttention, RMSNorm
-from drivebyword.model.ranging import EgoEncoder, LidarEncoder, Normalisation, RadarEncoder
+from drivebyword.model.ranging import ARCS, EgoEncoder, LidarEncoder, Normalisation, RadarEncoder
 from drivebyword.model.vision import EXTREMES, Vision
 
 
@@ -37,7 +37,7 @@ class EncoderConfig:
     gist: int = 16
     """Features a token gives to the gist of its sensor."""
     glance: int = 96
-    """Features between all patches' extremes and LiDAR's nearest obstacles, and the ego token."""
+    """Features between what is seen at a glance (extremes of patches, obstacles by LiDAR) and the ego token."""
     merge: int = 2
     """Neighbouring camera or LiDAR tokens that become one token of the decoder."""
 
@@ -84,7 +84,9 @@ class FrameEncoder(nn.Module):
         # What is small reaches the ego token in two layers: a signal's lamp took 300,000 decisions by way of the
         # tokens, and a person was never found.
         self.glance = nn.Sequential(
-            nn.Linear(sum(self.vision.counts) * EXTREMES + (rig.lidar.columns if rig.lidar else 0), c.glance),
+            nn.Linear(
+                sum(self.vision.counts) * EXTREMES + (rig.lidar.columns + len(ARCS) if rig.lidar else 0), c.glance
+            ),
             nn.GELU(approximate="tanh"),
             nn.Linear(c.glance, width),
         )
@@ -148,8 +150,8 @@ class FrameEncoder(nn.Module):
     ) -> tuple[Float[Tensor, "BT L D"], Bool[Tensor, "BT L"], Float[Tensor, "BT G"]]:
         """Return the encoders' tokens of every frame, which may be looked at (never none), and what is glanced at.
 
-        A glance takes in all patches' extremes and the nearest obstacle of each LiDAR column; 0 where a sensor is
-        missing.
+        A glance takes in all patches' extremes, the nearest obstacle of each LiDAR column and of each arc the car may
+        take; 0 where a sensor is missing.
         """
         flat = {name: value.flatten(0, 1) for name, value in frames.items()}
         alive = present.flatten(0, 1)
@@ -159,8 +161,8 @@ class FrameEncoder(nn.Module):
         counts = list(self.vision.counts)
         if self.lidar is not None:
             parts.append(self.lidar(flat["lidar"]))
-            obstacles = self.lidar.obstacles(flat["lidar"]) * alive[:, views, None]
-            glimpses.append(obstacles.to(extremes.dtype))
+            ranges = torch.cat([self.lidar.obstacles(flat["lidar"]), self.lidar.along(flat["lidar"])], dim=1)
+            glimpses.append((ranges * alive[:, views, None]).to(extremes.dtype))
             counts.append(self.config.lidar_tokens)
         if self.radar is not None:
             parts.append(self.radar(flat["radar"], flat["radar_valid"], flat["ego"][:, 0]))

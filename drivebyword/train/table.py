@@ -58,15 +58,16 @@ class FrameTable:
 class SamplingConfig:
     """How often which frame is drawn, and what is hidden from the policy in training."""
 
-    standing: float = 0.5
+    standing: float = 1.0
     """Weight of a frame that stands and should go on standing, against 1 for plain driving."""
     change: float = 2.0
     """Weight of a frame within a second of a change: starting, braking, steering."""
-    start: float = 4.0
-    """Weight of a frame that stands and should go: whoever stands sees mostly reds, and takes every stop for one."""
+    start: float = 3.0
+    """Weight of a frame that stands and should go. Far above `standing`, a long red is left before its end: one
+    wrong decision of a hundred is enough."""
     held: float = 2.0
     """Weight of a frame where somebody or a red light holds the moving car back."""
-    error: float = 2.0
+    error: float = 3.0
     """At most how many times more a frame weighs where the policy that drove was wrong."""
     drop_sensor: float = 0.12
     """Probability that a sensor is missing in a whole window."""
@@ -216,7 +217,7 @@ def _weights(episode: Episode, sampling: SamplingConfig) -> Float32[np.ndarray, 
     held = np.isin(episode.expert_reason[:, 1], _HOLDING) & (pedal < -0.02) & (speed > 0.3)
     weight[held] *= sampling.held
     gap = np.abs(episode.act[:, 0] - episode.expert_act)
-    wrong = gap[:, 0] / 0.25 + np.maximum(gap[:, 1], gap[:, 2]) / 0.5 - 0.5  # less than that is a matter of taste
+    wrong = gap[:, 0] / 0.25 + np.maximum(gap[:, 1], gap[:, 2]) / 0.35 - 0.5  # less than that is a matter of taste
     weight *= 1.0 + np.clip(wrong, 0.0, sampling.error)
     # Far off its way the expert swings from side to side: nothing to learn from.
     swings = np.abs(np.diff(steer, prepend=steer[:1])) > 0.8
