@@ -234,3 +234,22 @@ def test_starts_offer_what_is_asked(graph):
     for _ in range(20):
         spawn = place_ego(graph, rng)
         assert 4.4 < spawn.position < graph.length(spawn.lane)
+
+
+def test_where_it_is_too_late_to_change_lanes_the_way_goes_on_as_the_lane_leads(graph):
+    lanes = graph.road_map.lanes
+    lane, wanted = next(
+        (lane, edge)
+        for edge_from in sorted(graph.edges)
+        for lane in graph.lanes_of(edge_from)
+        for edge in graph.branches(edge_from).values()
+        if graph.links_from(lane.id) and not graph.leads(lane.id, edge)
+    )
+    mission = mission_on(graph, lane.edge)
+    mission.route = [lane.edge, wanted]
+    mission.update(on_lane(graph, lane.id, 20.0))
+    assert mission.way[:2] == [lane.edge, wanted]
+    changed, wrong = mission.update(on_lane(graph, lane.id, 3.0))
+    assert changed and not wrong and mission.route[1] == wanted
+    assert mission.way == [lane.edge, graph.beyond(lane.id)] and graph.leads(lane.id, mission.way[1])
+    assert lanes[lane.id].edge == mission.way[0]

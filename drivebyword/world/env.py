@@ -288,7 +288,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         return Event.WRONG_BRANCH if wrong else Event.NONE
 
     def _apply_route(self) -> None:
-        self.traffic.set_route(self.mission.route)
+        self.traffic.set_route(self.mission.way)
         if self.mission.speed_factor != self._speed_factor:
             self._speed_factor = self.mission.speed_factor
             self.traffic.set_speed_factor(self._speed_factor)

@@ -111,6 +111,22 @@ class RoadGraph:
         """Return the links that leave a drive lane."""
         return self._links.get(lane, [])
 
+    def leads(self, lane: str, edge: str) -> bool:
+        """Tell whether a link leads from a lane to an edge."""
+        return any(self.road_map.lanes[k.to_lane].edge == edge for k in self.links_from(lane))
+
+    def beyond(self, lane: str) -> str | None:
+        """Return the next edge a lane leads to, straight on where it can; None at a dead end."""
+        links = sorted(self.links_from(lane), key=lambda k: (k.direction != "straight", k.to_lane))
+        return self.road_map.lanes[links[0].to_lane].edge if links else None
+
+    def until_choice(self, edges: list[str]) -> list[str]:
+        """Extend edges in a row to the next one whose end offers a choice."""
+        row = list(edges)
+        while len(self.branches(row[-1])) == 1 and len(row) < 8:
+            row.append(next(iter(self.branches(row[-1]).values())))
+        return row
+
     def links_between(self, edge: str, next_edge: str) -> list[Link]:
         """Return the links from any lane of `edge` to any lane of `next_edge`."""
         lanes = self.road_map.lanes

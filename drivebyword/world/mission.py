@@ -29,6 +29,7 @@ from drivebyword.world.judging import (
     is_beside,
     is_free,
 )
+from drivebyword.world.wayfinding import TOO_LATE
 
 Wording = Callable[[str, np.random.Generator], str]
 
@@ -82,6 +83,7 @@ class Mission:
         self._judge: Judge | None = None
         self._scripted = bool(script)
         self._inside = False
+        self._late: str | None = None
         self._strayed = 0.0
         self._odometer = self._resolved_at = self._standing = 0.0
         self._issue_at = float(rng.uniform(1.0, 4.0))
@@ -99,6 +101,14 @@ class Mission:
         return len(self.instructions) - 1
 
     @property
+    def way(self) -> list[str]:
+        """Where the car goes: the route, but where it is too late to change lanes, on as its lane leads."""
+        if self._late is None or len(self.route) < 2 or self.graph.leads(self._late, self.route[1]):
+            return list(self.route)
+        beyond = self.graph.beyond(self._late)
+        return [self.route[0], beyond] if beyond is not None else list(self.route)
+
+    @property
     def completion(self) -> float:
         """Share of the scene done: instructions that came true, and the way driven after the last."""
         good = sum(1 for r in self.instructions[1:] if r.outcome in ("fulfilled", "unfeasible"))
@@ -112,8 +122,8 @@ class Mission:
     # ------------------------------------------------------------------ step
 
     def update(self, moment: Moment) -> tuple[bool, bool]:
-        """Take in one step; return (the route changed, a wrong branch was just taken)."""
-        route, pending = list(self.route), self._judge is not None
+        """Take in one step; return (the way changed, a wrong branch was just taken)."""
+        way, pending = self.way, self._judge is not None
         hop = self._follow(moment)
         self._odometer += moment.state.speed * moment.dt
         self._standing = self._standing + moment.dt if moment.state.speed < STANDING else 0.0
@@ -127,7 +137,10 @@ class Mission:
         else:
             self._try_arrive(moment)
         self._extend()
-        return self.route != route, wrong
+        if (match := moment.match) is None or not match.internal:
+            known = match is not None and not match.wrong_way and match.edge == self.route[0]
+            self._late = match.lane if match is not None and known and moment.ahead < TOO_LATE else None
+        return self.way != way, wrong
 
     def _follow(self, moment: Moment) -> Hop | None:
         """Keep `route[0]` the edge the car is on, or the one it left when inside a junction."""
@@ -195,28 +208,17 @@ class Mission:
         # Always the same way where nobody said which: what follows from no sentence must be learnable.
         return next((ways[name] for name in ("straight", "right", "left") if name in ways), next(iter(ways.values())))
 
-    def _choice_ahead(self, base: list[str]) -> list[str]:
-        """Extend a route to the next edge whose end offers a choice."""
-        route = list(base)
-        while len(self.graph.branches(route[-1])) == 1 and len(route) < 8:
-            route.append(next(iter(self.graph.branches(route[-1]).values())))
-        return route
-
     def _route_for(self, intent: str, base: list[str]) -> list[str] | None:
         """Return the route that does what a junction intent says, from the last edge of `base`, or None."""
         direction, second = direction_of(intent)
         route = list(base)
         for turn in ["straight", direction] if second else [direction]:
-            route = self._choice_ahead(route)
+            route = self.graph.until_choice(route)
             ways = self.graph.branches(route[-1])
             if turn not in ways or len(ways) < 2:
                 return None
             route.append(ways[turn])
         return route
-
-    def _lane_allows(self, lane: str, next_edge: str) -> bool:
-        lanes = self.graph.road_map.lanes
-        return any(lanes[k.to_lane].edge == next_edge for k in self.graph.links_from(lane))
 
     # ------------------------------------------------------------------ sentences
 
@@ -282,7 +284,7 @@ class Mission:
         self.lane_request = match.index + side
         # Where the new lane leads, the route follows: nobody asks for a lane to leave it again at once.
         ways = self.graph.branches(match.edge)
-        fits = [e for e in ways.values() if self._lane_allows(lanes[match.index + side].id, e)]
+        fits = [e for e in ways.values() if self.graph.leads(lanes[match.index + side].id, e)]
         if fits and (len(self.route) < 2 or self.route[1] not in fits):
             straight = ways.get("straight")
             self.route = [match.edge, straight if straight in fits else sorted(fits)[0]]
@@ -300,7 +302,7 @@ class Mission:
         direction, second = direction_of(intent)
         target = self.graph.branches(base[-1]).get("straight" if second else direction)
         too_late = moment.ahead < self._least_ahead(moment.state.speed) - 12.0
-        wrong_lane = target is not None and not self._lane_allows(moment.match.lane, target) and moment.ahead < 40.0
+        wrong_lane = target is not None and not self.graph.leads(moment.match.lane, target) and moment.ahead < 40.0
         return self.route[:2] if (too_late or wrong_lane) and len(self.route) > 1 else base
 
     def _least_ahead(self, speed: float) -> float:
@@ -380,7 +382,7 @@ class Mission:
         if route is None or moment.match is None:
             return False
         least = self._least_ahead(moment.state.speed)
-        if self._lane_allows(moment.match.lane, route[1]):
+        if self.graph.leads(moment.match.lane, route[1]):
             reach = self._reach if self._waited < PATIENCE_S else 2.0 * self._reach
             return least <= moment.ahead <= max(reach, least + 10.0)
         lane = self.graph.links_between(base[0], route[1])[0].from_lane

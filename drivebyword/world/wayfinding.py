@@ -23,6 +23,8 @@ KERB_GAP = 0.4
 """Metres left to the kerb after pulling over."""
 LAST_CHANCE = 9.0
 """Metres before a lane's end within which no change is begun."""
+TOO_LATE = 6.0
+"""Metres before a lane's end from which on the car goes where the lane leads."""
 HURRIED = 5.0
 """m/s at most where lanes must be changed and the street is short."""
 WAIT_BEFORE = 16.0
@@ -110,8 +112,8 @@ class Wayfinder:
             changes = abs(self._wanted_index(start.lane, onward, mission) - start.lane.index)
             if changes and room < 15.0 + 25.0 * changes:
                 pace = HURRIED
-            blocked = not self._leads(start.lane, onward)
-            astray = blocked and room < LAST_CHANCE - 3.0
+            blocked = bool(onward) and not self.graph.leads(start.lane.id, onward[0])
+            astray = blocked and room < TOO_LATE
             if astray:
                 onward = self._any_way(start.lane)
         self._plan_stop(start, state, mission)
@@ -229,9 +231,8 @@ class Wayfinder:
         return self._any_way(start.lane)
 
     def _any_way(self, lane: Lane) -> list[str]:
-        """Return the next edge this lane leads to, straight on where it can."""
-        links = sorted(self.graph.links_from(lane.id), key=lambda k: (k.direction != "straight", k.to_lane))
-        return [self._lanes[links[0].to_lane].edge] if links else []
+        beyond = self.graph.beyond(lane.id)
+        return [] if beyond is None else [beyond]
 
     # ------------------------------------------------------------------ lanes
 
@@ -244,11 +245,6 @@ class Wayfinder:
             return request
         want = target_lane(self.graph, lane.edge, lane.index, onward)
         return lane.index if want is None else want
-
-    def _leads(self, lane: Lane, onward: list[str]) -> bool:
-        if not onward:
-            return True
-        return any(self._lanes[k.to_lane].edge == onward[0] for k in self.graph.links_from(lane.id))
 
     def _neighbour(self, lane: Lane, side: int) -> Lane | None:
         for other in self.graph.lanes_of(lane.edge):
