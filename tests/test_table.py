@@ -77,7 +77,7 @@ def test_where_the_driver_was_wrong_weighs_more_and_a_swinging_expert_nothing(ha
     calm = dataclasses.replace(episode, act=act, expert_act=expert)
     plain = _weights(calm, SamplingConfig())
     wrong = act.copy()
-    wrong[10, 0, 0], wrong[20, 0, 2], wrong[30, 0, 1] = 0.25, 1.0, 0.5
+    wrong[10, 0, 0], wrong[20, 0, 2], wrong[30, 0, 1] = 0.25, 0.7, 0.45
     weighed = _weights(dataclasses.replace(calm, act=wrong), SamplingConfig())
     assert weighed[10] == pytest.approx(1.5 * plain[10]) and weighed[20] == pytest.approx(2.5 * plain[20])
     assert weighed[30] == plain[30] and np.array_equal(np.delete(weighed, [10, 20]), np.delete(plain, [10, 20]))
