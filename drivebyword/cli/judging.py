@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -133,7 +134,9 @@ def _judge(rows: dict[str, Row], suite_name: str, seeds: str, out: Path, process
     from drivebyword.evaluate.suites import parse_seeds, suite
     from drivebyword.world.rigs import tiny
 
-    command = "drivebyword " + " ".join(shlex.quote(word) for word in sys.argv[1:])
+    # Reports are committed: a path is told from where the command was run, not from one machine's root.
+    words = [os.path.relpath(word) if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = "drivebyword " + " ".join(map(shlex.quote, words))
     report: dict[str, Any] = evaluate(
         rows, suite(suite_name), parse_seeds(seeds), out, rig=tiny(), processes=processes, command=command
     )
