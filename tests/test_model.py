@@ -199,11 +199,11 @@ def test_obstacles_are_what_stands_above_the_road_in_each_direction():
     scan = torch.zeros(1, config.beams, config.columns, 2)
     elevation = torch.linspace(config.elevation_min_deg, config.elevation_max_deg, config.beams).deg2rad()
     scan[0, :, :, 0] = torch.where(elevation < 0, config.z / -elevation.sin(), torch.zeros(()))[:, None]
-    assert encoder.obstacles(scan).max() == 0.0  # bare road
+    assert encoder.glance(scan)[0, : config.columns].max() == 0.0  # bare road
     flat = int((elevation < -0.05).sum()) - 1
     scan[0, flat, 70, 0] = 6.0
     scan[0, flat, 20, 0] = 20.0
-    near = encoder.obstacles(scan)[0]
+    near = encoder.glance(scan)[0, : config.columns]
     assert near[70] > near[20] > 0 and int((near > 0).sum()) == 2
 
 
@@ -217,7 +217,7 @@ def test_what_stands_is_in_the_way_of_the_arcs_that_lead_to_it(x, y, touched):
     scan = torch.zeros(1, config.beams, config.columns, 2)
     column = int((math.pi - math.atan2(y, x - config.x)) / (2 * math.pi) * config.columns)
     scan[0, 12, column, 0] = math.hypot(x - config.x, y)
-    near = encoder.along(scan)[0]
+    near = encoder.glance(scan)[0, config.columns :]
     assert touched <= {arc for arc, value in zip(ARCS, near.tolist(), strict=True) if value > 0}
     assert bool((near > 0).any()) == bool(touched)
     if touched:  # the way there less the car's front, 3.55 m

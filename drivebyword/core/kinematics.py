@@ -45,6 +45,11 @@ class CarConfig:
     top_speed: float = 33.0
     friction: float = 0.9
 
+    @property
+    def front(self) -> float:
+        """Metres from the rear axle to the front bumper."""
+        return self.length - self.rear_overhang
+
 
 @dataclass(slots=True)
 class CarState:

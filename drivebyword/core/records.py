@@ -56,6 +56,10 @@ class LidarConfig:
         """Return how far each beam looks up, in radians, from the lowest."""
         return np.radians(np.linspace(self.elevation_min_deg, self.elevation_max_deg, self.beams))
 
+    def azimuths(self) -> Float[np.ndarray, " columns"]:
+        """Return how far to the left each column looks, in radians, from behind on the left round to the right."""
+        return np.pi - (np.arange(self.columns) + 0.5) * 2 * np.pi / self.columns
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RadarConfig:

@@ -62,7 +62,7 @@ def first_hit(
 ) -> int | None:
     """Return the confirmed track that the car's front would touch first, keeping `gap` metres, or None."""
     tracks = tracker.tracks
-    front, half = car.length - car.rear_overhang, car.width / 2 + config.side
+    front, half = car.front, car.width / 2 + config.side
     speed, oncoming = np.hypot(*tracks["velocity"].T), tracks["velocity"][:, 0] < -1.5
     # Radar knows a speed at once; LiDAR's needs a third frame, LiDAR's absence another.
     needed = np.where(oncoming, config.confirm_oncoming, config.confirm + ~tracks["heard"] + ~tracks["lit"])

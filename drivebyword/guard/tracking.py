@@ -70,9 +70,7 @@ def lidar_points(
 ) -> Float[np.ndarray, "P 2"]:
     """Return the nearest standing return of every column (ego frame), in order of azimuth, left to right."""
     distance = lidar[:, :, 0].astype(np.float64)
-    columns = distance.shape[1]
-    elevation = mount.elevations()[:, None]
-    azimuth = np.pi - (np.arange(columns) + 0.5) * 2 * np.pi / columns
+    elevation, azimuth = mount.elevations()[:, None], mount.azimuths()
     height = mount.z + distance * np.sin(elevation)
     standing = (distance > 0.1) & (height > config.ground_clearance) & (height < config.headroom)
     ranked = np.sort(np.where(standing, distance * np.cos(elevation), 1e9), axis=0)

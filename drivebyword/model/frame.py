@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from drivebyword.core.records import RigConfig
 from drivebyword.model.layers import CrossAttention, RMSNorm
-from drivebyword.model.ranging import ARCS, EgoEncoder, LidarEncoder, Normalisation, RadarEncoder
+from drivebyword.model.ranging import EgoEncoder, LidarEncoder, Normalisation, RadarEncoder
 from drivebyword.model.vision import EXTREMES, Vision
 
 
@@ -84,9 +84,7 @@ class FrameEncoder(nn.Module):
         # What is small reaches the ego token in two layers: a signal's lamp took 300,000 decisions by way of the
         # tokens, and a person was never found.
         self.glance = nn.Sequential(
-            nn.Linear(
-                sum(self.vision.counts) * EXTREMES + (rig.lidar.columns + len(ARCS) if rig.lidar else 0), c.glance
-            ),
+            nn.Linear(sum(self.vision.counts) * EXTREMES + (self.lidar.glimpses if self.lidar else 0), c.glance),
             nn.GELU(approximate="tanh"),
             nn.Linear(c.glance, width),
         )
@@ -161,8 +159,7 @@ class FrameEncoder(nn.Module):
         counts = list(self.vision.counts)
         if self.lidar is not None:
             parts.append(self.lidar(flat["lidar"]))
-            ranges = torch.cat([self.lidar.obstacles(flat["lidar"]), self.lidar.along(flat["lidar"])], dim=1)
-            glimpses.append((ranges * alive[:, views, None]).to(extremes.dtype))
+            glimpses.append((self.lidar.glance(flat["lidar"]) * alive[:, views, None]).to(extremes.dtype))
             counts.append(self.config.lidar_tokens)
         if self.radar is not None:
             parts.append(self.radar(flat["radar"], flat["radar_valid"], flat["ego"][:, 0]))

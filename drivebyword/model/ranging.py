@@ -36,7 +36,7 @@ _BENDS = (0.01, 0.02, 0.04, 0.07, 0.10, 0.14, 0.19)
 ARCS = (*(-bend for bend in reversed(_BENDS)), 0.0, *_BENDS)
 """Curvatures in 1/m, left positive, of the arcs a car may take: tentacles (von Hundelshausen et al., 2008)."""
 ARC_MARGIN, ARC_FADE = 0.2, 8.0
-"""Metres beside the car that count as in the way, and the free distance at which `along` has fallen to 1/e."""
+"""Metres beside the car that count as in the way, and the free distance at which nearness has fallen to 1/e."""
 
 
 class LidarEncoder(nn.Module):
@@ -55,14 +55,12 @@ class LidarEncoder(nn.Module):
         if config.columns % tokens:
             raise ValueError(f"LiDAR has {config.columns} columns: not a multiple of {tokens} tokens")
         self.tokens, self.scale = tokens, scale
-        self.mounted, self.mounted_x = config.z, config.x
-        self.car = CarConfig()
-        rise = torch.from_numpy(config.elevations()).float().sin()
-        self.register_buffer("rise", rise[:, None], persistent=False)
-        azimuth = torch.pi - (torch.arange(config.columns) + 0.5) * 2 * torch.pi / config.columns
+        self.mount, self.car = config, CarConfig()
+        rise, azimuth = torch.from_numpy(config.elevations()).float().sin(), torch.from_numpy(config.azimuths()).float()
         arcs = torch.tensor(ARCS)
-        for name, value in {"ahead": azimuth.cos(), "aside": azimuth.sin()}.items():
-            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("rise", rise[:, None], persistent=False)
+        self.register_buffer("ahead", azimuth.cos(), persistent=False)
+        self.register_buffer("aside", azimuth.sin(), persistent=False)
         self.register_buffer("radius", 1 / arcs.abs().clamp(min=1e-4), persistent=False)
         self.register_buffer("turn", torch.where(arcs < 0, -1.0, 1.0), persistent=False)
         features = config.columns // tokens * config.beams * 3
@@ -71,25 +69,27 @@ class LidarEncoder(nn.Module):
         self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
         self.block = EncoderBlock(width, heads, hidden)
 
-    def obstacles(self, scan: Float[Tensor, "B beams columns 2"]) -> Float[Tensor, "B columns"]:
-        """Return how near the nearest thing above the ground is in each column: 1 touches, 0 is nothing."""
-        distance = scan[..., 0].float()
-        return (self._near(distance) * self._stands(distance)).amax(1)
+    @property
+    def glimpses(self) -> int:
+        """Values in a glance."""
+        return self.mount.columns + len(ARCS)
 
-    def along(self, scan: Float[Tensor, "B beams columns 2"]) -> Float[Tensor, "B arcs"]:
-        """Return how near the car would touch something on each of ARCS: 1 at once, 0 nothing there."""
+    def glance(self, scan: Float[Tensor, "B beams columns 2"]) -> Float[Tensor, "B G"]:
+        """Return how near what stands above the ground is, 1 touches, 0 is nothing: in each column, on each of ARCS."""
         distance = scan[..., 0].float()
+        stands = (distance > 0) & (self.mount.z + distance * self.rise > CLEARANCE)
         level = distance * (1 - self.rise * self.rise).sqrt()
-        nearest = torch.where(self._stands(distance), level, float("inf")).amin(1).clamp(max=1e3)[..., None]
-        x, y = self.mounted_x + nearest * self.ahead[:, None], nearest * self.aside[:, None] * self.turn
+        nearest = torch.where(stands, level, float("inf")).amin(1)
+        return torch.cat([(self._near(distance) * stands).amax(1), self._along(nearest)], dim=1)
+
+    def _along(self, nearest: Float[Tensor, "B columns"]) -> Float[Tensor, "B arcs"]:
+        """Return how near on each of ARCS the car would touch the nearest obstacles, given per column in metres."""
+        reach = nearest.clamp(max=1e3)[..., None]
+        x, y = self.mount.x + reach * self.ahead[:, None], reach * self.aside[:, None] * self.turn
         beside = torch.hypot(x, self.radius - y) - self.radius
-        arc = torch.atan2(x, self.radius - y) * self.radius
-        room = arc - (self.car.length - self.car.rear_overhang)
+        room = torch.atan2(x, self.radius - y) * self.radius - self.car.front
         hit = (beside.abs() < self.car.width / 2 + ARC_MARGIN) & (room > -1.0)
         return torch.where(hit, torch.exp(-room.clamp(min=0) / ARC_FADE), 0.0).amax(1)
-
-    def _stands(self, distance: Float[Tensor, "B beams columns"]) -> Bool[Tensor, "B beams columns"]:
-        return (distance > 0) & (self.mounted + distance * self.rise > CLEARANCE)
 
     def _near(self, distance: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         return 1 - torch.log1p(distance) / torch.log1p(torch.tensor(self.scale.lidar_range))

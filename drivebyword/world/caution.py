@@ -75,7 +75,7 @@ def find_leader(track: Track, s: float, snapshot: Snapshot, car: CarConfig) -> A
     across = np.minimum(turn, np.pi - turn)
     half_width = (them[:, 4] * np.cos(across) + them[:, 3] * np.sin(across)) / 2
     half_length = (them[:, 3] * np.cos(across) + them[:, 4] * np.sin(across)) / 2
-    gap = arc[k] + along - s - (car.length - car.rear_overhang) - half_length
+    gap = arc[k] + along - s - car.front - half_length
     speed = them[:, 6] * cos + them[:, 7] * sin
     moving = np.hypot(them[:, 6], them[:, 7])
     person = snapshot.agent_kind[rows] == _PERSON

@@ -259,7 +259,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         match = self._match
         if match is None or match.internal or match.wrong_way:
             return 0.0
-        return max(0.0, self.graph.remaining(match.lane, match.s) - (self.car.length - self.car.rear_overhang))
+        return max(0.0, self.graph.remaining(match.lane, match.s) - self.car.front)
 
     def _moment(self, planned: float) -> Moment:
         gap, signal = self.traffic.ahead()

@@ -105,7 +105,7 @@ class Referee:
         self._standing_s = 0.0
         self._crept: str | None = None
         self._squeezing: set[int] = set()
-        self._reach = car.length - car.rear_overhang
+        self._reach = car.front
 
     def judge(
         self,

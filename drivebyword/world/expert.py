@@ -102,7 +102,7 @@ class Expert:
         self.road_map, self.graph, self.car, self.dt = road_map, graph, car, dt
         self.wayfinder, self.foresight = Wayfinder(graph, car), Foresight(graph)
         self.sidestep = Sidestep(graph, car, dt)
-        self._front = car.length - car.rear_overhang
+        self._front = car.front
         self._head = {head.lane: k for k, head in enumerate(road_map.signals)}
         self.reset(0)
 

@@ -133,11 +133,7 @@ def _changes_after(graph: RoadGraph, link: Link, onward: list[str]) -> int:
         return 0
     lanes = graph.road_map.lanes
     arrive = lanes[link.to_lane].index
-    fits = [
-        lane.index
-        for lane in graph.lanes_of(onward[0])
-        if any(lanes[k.to_lane].edge == onward[1] for k in graph.links_from(lane.id))
-    ]
+    fits = [lane.index for lane in graph.lanes_of(onward[0]) if graph.leads(lane.id, onward[1])]
     return min((abs(index - arrive) for index in fits), default=0)
 
 

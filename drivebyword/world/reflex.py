@@ -113,7 +113,8 @@ class Reflexes:
         vehicles = agents[: len(names)]
         alarmed = about_to_hit(box, speed, yaw_rate, vehicles)
         # Whoever is astride two lanes counts as being on one: who drives on the other has to be told.
-        for k in np.flatnonzero(alarmed & _follows(box, vehicles, SAME_LANE, SAME_WAY)):
+        behind = alarmed & _follows(box, vehicles, SAME_LANE, SAME_WAY) if alarmed.any() else alarmed
+        for k in np.flatnonzero(behind):
             # SUMO loses sight of an ego that has crossed its stop line by a step, and would drive into its back.
             alarmed[k] = not self._leads(names[k], NEAR)
         braking = {name: left - self.dt for name, left in self._braking.items() if left > self.dt and name in names}

@@ -46,7 +46,7 @@ class Sidestep:
         if speed > 0.3 or snapshot.agent_kind[blocker] == int(AgentKind.PEDESTRIAN) or not in_junction:
             return None
         past = at + float(snapshot.agents[blocker, 3]) / 2 + 1.0
-        front = s + self.car.length - self.car.rear_overhang
+        front = s + self.car.front
         entered = any(span.start < front for span in track.links_ahead(s))
         for swerve in SWERVES if entered else SWERVES[:2]:  # on a street the next lane belongs to others
             bent = self._bend(track, s, offset, swerve, past)

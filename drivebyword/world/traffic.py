@@ -219,7 +219,7 @@ class Traffic:
 
     def place(self, state: CarState, keep_route: int = 1) -> None:
         """Put the ego where its rear axle is: SUMO counts from the front bumper and clockwise from north."""
-        reach = self.car.length - self.car.rear_overhang
+        reach = self.car.front
         x, y = state.x + reach * math.cos(state.yaw), state.y + reach * math.sin(state.yaw)
         angle = (90.0 - state.yaw / _RADIANS) % 360.0
         self._sumo.vehicle.moveToXY(EGO, "", -1, x, y, angle, keep_route)

@@ -75,7 +75,7 @@ class Wayfinder:
     def __init__(self, graph: RoadGraph, car: CarConfig) -> None:
         self.graph, self.car = graph, car
         self._lanes = graph.road_map.lanes
-        self._front = car.length - car.rear_overhang
+        self._front = car.front
         self._dense: dict[str, Float[np.ndarray, "P 2"]] = {}
         self.reset()
 
