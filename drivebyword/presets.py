@@ -22,15 +22,16 @@ def tiny() -> TrainConfig:
     # second round on it drives; an expert that takes over early keeps the young policy's scenes going, one that waits
     # lets the older one reach the states it must learn to return from. Windows of several frames are `frames=3`.
     early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
-    young = (early, early, late, early, late, None, late, early, late, None, late)
-    grown = (late, None, late) * 3
+    young = (early, late, early, late, None, late, early, late, None, late)
+    # Towards the end it drives alone every second time, under the guard in turn: who is judged both ways learns both.
+    grown = ((late, False), (None, True), (late, True), (None, False))
     pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
     rounds = (
         RoundConfig(demonstrations=500, steps=800),
         RoundConfig(demonstrations=100, disturbance=pushed, rollouts=20, rescue=early, steps=600),
         *(RoundConfig(rollouts=20, rescue=rescue, steps=600) for rescue in young),
-        *(RoundConfig(rollouts=24, rescue=rescue, steps=600) for rescue in grown),
-        RoundConfig(steps=4000),
+        *(RoundConfig(rollouts=24, rescue=rescue, guarded=guarded, steps=600) for rescue, guarded in grown * 3),
+        RoundConfig(steps=400),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 

@@ -33,6 +33,8 @@ class CollectConfig:
     """Who drives: a checkpoint folder, or None for the expert."""
     rescue: RescueConfig | None = None
     """With a checkpoint: when the expert takes over; None leaves the policy to its fate."""
+    guarded: bool = False
+    """With a checkpoint: whether the guard checks what it does."""
     disturbance: DisturbanceConfig | None = DisturbanceConfig()
     processes: int = 2
     finalize: bool = True
@@ -94,6 +96,7 @@ def _make_worker(
 ) -> Callable[[int], tuple[int, str, bool]]:
     """Return what drives one seed, writes its part and says how long it was, how it ended and if well."""
     from drivebyword.data.dataset import DatasetWriter
+    from drivebyword.guard.guard import Guard, GuardConfig
     from drivebyword.loop.driver import Driver, Policy
     from drivebyword.loop.rollout import ExpertPolicy, run_episode
     from drivebyword.metrics import score
@@ -102,7 +105,7 @@ def _make_worker(
     env = DrivingEnv(rig=rig)
     writer = DatasetWriter(config.out, rig=rig)
     policy: Policy = ExpertPolicy(env) if checkpoint is None else checkpoint()
-    driver = Driver(policy, None)
+    driver = Driver(policy, Guard(GuardConfig(dt=env.dt), rig, env.car) if config.guarded else None)
 
     def work(seed: int) -> tuple[int, str, bool]:
         episode = run_episode(

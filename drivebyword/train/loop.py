@@ -47,6 +47,8 @@ class RoundConfig:
     """Scenes the policy drives during the round's steps; the expert relabels them for the next round."""
     rescue: RescueConfig | None = None
     """When the expert takes over in the rollouts."""
+    guarded: bool = False
+    """Drive the rollouts guarded: a guard stops the car in places where no demonstration ever stood."""
     steps: int = 500
     frames: int = 1
     """Frames in a training window."""
@@ -172,6 +174,7 @@ class _Run:
                 seeds=(base, base + plan.rollouts),
                 checkpoint=driver,
                 rescue=plan.rescue,
+                guarded=plan.guarded,
                 disturbance=plan.disturbance,
                 scenario=self.config.scenario,
                 processes=max(1, self.config.processes - 1),

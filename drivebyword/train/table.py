@@ -66,7 +66,7 @@ class SamplingConfig:
     """Weight of a frame that stands and should go. Far above `standing`, a long red is left before its end: one
     wrong decision of a hundred is enough."""
     held: float = 2.0
-    """Weight of a frame where somebody or a red light holds the moving car back."""
+    """Weight of a frame where somebody, a red light or the sentence holds the moving car back."""
     error: float = 3.0
     """At most how many times more a frame weighs where the policy that drove was wrong."""
     drop_sensor: float = 0.12
@@ -119,7 +119,7 @@ def _in_order(read: Callable[[Path], Episode], parts: Sequence[Path], ahead: int
             yield waiting.popleft().result()
 
 
-_HOLDING = [CAUSES.index(c) for c in ("lead_vehicle", "pedestrian", "red_light", "crossing_traffic")]
+_HOLDING = [CAUSES.index(c) for c in ("instruction", "lead_vehicle", "pedestrian", "red_light", "crossing_traffic")]
 HEAVY = ("lidar", "radar", "radar_valid")
 
 
