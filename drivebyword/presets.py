@@ -36,7 +36,23 @@ def tiny() -> TrainConfig:
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 
 
-PRESETS: dict[str, Callable[[], TrainConfig]] = {"tiny": tiny}
+def random_reader() -> TrainConfig:
+    """Return the control run for the reader: the shipped policy behind a language model that never learned anything.
+
+    It begins with a finished run's weights and its recordings (`--start`, `--data`), and learns the meaningless words.
+    """
+    from dataclasses import replace
+
+    from drivebyword.model.reader import ReaderConfig
+    from drivebyword.train.loop import RoundConfig
+
+    base = tiny()
+    policy = replace(base.policy, reader=ReaderConfig(weights="random"))
+    rounds = (RoundConfig(steps=900),)
+    return replace(base, name="random-reader", policy=policy, rounds=rounds, warmup=50, cooldown=0.9)
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {"tiny": tiny, "random-reader": random_reader}
 
 
 def preset(name: str) -> TrainConfig:

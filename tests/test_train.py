@@ -13,7 +13,9 @@ import pytest
 from train_small import small
 
 from drivebyword.data.files import sha256_file
-from drivebyword.train.loop import learning_rate, train
+from drivebyword.model.checkpoint import from_pretrained
+from drivebyword.presets import tiny
+from drivebyword.train.loop import RoundConfig, learning_rate, train
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("train_small.py"))]
 
@@ -66,6 +68,34 @@ def test_a_folder_with_another_configuration_is_refused(whole_run: Path):
     other = dataclasses.replace(small(), learning_rate=5e-4)
     with pytest.raises(ValueError, match="another configuration"):
         train(other, whole_run, show_progress=False)
+
+
+@pytest.mark.slow
+def test_a_run_may_begin_with_a_checkpoint_and_learn_from_recordings_alone(whole_run: Path, tmp_path: Path):
+    config = dataclasses.replace(
+        small(),
+        start=whole_run / "checkpoint",
+        data=(whole_run / "round-0" / "demonstrations", whole_run / "round-0" / "rollouts"),
+        rounds=(RoundConfig(steps=2, batch=4),),
+    )
+    before = from_pretrained(whole_run / "checkpoint").state_dict()
+    after = from_pretrained(train(config, tmp_path / "tuned", show_progress=False)).state_dict()
+    # Trained on single frames, it no longer carries what only a longer memory needs.
+    same = [name for name, value in after.items() if name in before and value.shape == before[name].shape]
+    assert len(same) > 0.9 * len(before)
+    moved = max(float((after[name] - before[name]).abs().max()) for name in same)
+    assert 0 < moved < 2.5 * config.learning_rate  # Adam moves a weight by at most about one rate a step.
+    rows = [json.loads(line) for line in (tmp_path / "tuned" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["decisions"] == 8
+
+
+@pytest.mark.slow
+def test_a_start_of_another_architecture_and_a_run_without_data_are_refused(whole_run: Path, tmp_path: Path):
+    wider = dataclasses.replace(tiny(), start=whole_run / "checkpoint")
+    with pytest.raises(ValueError, match="another architecture"):
+        train(wider, tmp_path / "wider", show_progress=False)
+    with pytest.raises(ValueError, match="--data"):
+        train(dataclasses.replace(small(), rounds=(RoundConfig(steps=1),)), tmp_path / "empty", show_progress=False)
 
 
 def test_the_learning_rate_warms_up_holds_and_falls():

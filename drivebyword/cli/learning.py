@@ -49,16 +49,20 @@ class Collect:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Make a checkpoint from nothing: rounds of driving, relabelling and learning."""
+    """Make a checkpoint: rounds of driving, relabelling and learning, from nothing or from what is there."""
 
     preset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PRESET")] = "tiny"
     """Name of a preset."""
     out: Path = Path("out/train/tiny")
     """Folder of the run; a killed run goes on where it was, bit by bit."""
+    start: Path | None = None
+    """Checkpoint to begin with; from nothing without one."""
+    data: tuple[Path, ...] = ()
+    """Recorded data sets to learn from, besides what the run drives itself."""
     processes: int = 2
     """Cores to use."""
-    threads: int = 2
-    """CPU threads of the optimiser."""
+    threads: int = 1
+    """CPU threads of the optimiser; the policy drives on the other cores meanwhile."""
     seed: int = 0
     """Seed of weights, scenes and batches."""
 
@@ -69,7 +73,14 @@ class Train:
         from drivebyword.presets import preset
         from drivebyword.train.loop import train
 
-        config = replace(preset(self.preset), processes=self.processes, threads=self.threads, seed=self.seed)
+        config = replace(
+            preset(self.preset),
+            start=self.start,
+            data=self.data,
+            processes=self.processes,
+            threads=self.threads,
+            seed=self.seed,
+        )
         print(f"checkpoint: {train(config, self.out)}")
         return 0
 

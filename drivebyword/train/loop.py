@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from drivebyword.core.records import RigConfig
-from drivebyword.data.dataset import parts
+from drivebyword.data.dataset import Dataset
 from drivebyword.data.files import write_json
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
-from drivebyword.model.checkpoint import save_pretrained
+from drivebyword.model.checkpoint import from_pretrained, save_pretrained
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
 from drivebyword.train.collect import CollectConfig, collect
@@ -64,6 +64,10 @@ class TrainConfig:
     rig: RigConfig
     policy: PolicyConfig
     rounds: tuple[RoundConfig, ...]
+    start: Path | None = None
+    """Checkpoint whose weights the run begins with; None: drawn by the seed."""
+    data: tuple[Path, ...] = ()
+    """Recorded data sets to learn from, besides what the run drives itself."""
     scenario: str = "town-mixed"
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
@@ -112,6 +116,8 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         out.mkdir(parents=True, exist_ok=True)
         self.policy = Policy(config.policy).to(self.device)
+        if config.start is not None:
+            _take_weights(self.policy, config.start)
         self.average = Policy(config.policy).to(self.device)
         self.average.load_state_dict(self.policy.state_dict())
         self.optimizer = torch.optim.AdamW(
@@ -128,6 +134,10 @@ class _Run:
 
     def run(self) -> Path:
         """Go through the rounds; those already finished only reload what they drove."""
+        if not self.config.data and not self.config.rounds[0].demonstrations:
+            raise ValueError(f"preset {self.config.name} drives nothing before it learns; name recordings with --data")
+        for folder in self.config.data:
+            self._add(folder)
         first_step = 0
         for number, plan in enumerate(self.config.rounds):
             if plan.demonstrations:
@@ -194,9 +204,12 @@ class _Run:
                 self.state.seconds += done.seconds
             else:
                 self.log.point(config.checkpoint, done, config.rescue is not None)
-        table = build_table(parts(config.out), self.config.policy.grammar.future_steps, self.config.sampling)
-        if config.checkpoint is not None:
-            table.weight *= self.config.recent
+        self._add(config.out, 1.0 if config.checkpoint is None else self.config.recent)
+
+    def _add(self, folder: Path, weight: float = 1.0) -> None:
+        """Add a data set's frames to the tables."""
+        table = build_table(Dataset(folder), self.config.policy.grammar.future_steps, self.config.sampling)
+        table.weight *= weight
         self.tables.append(table)
 
     # ------------------------------------------------------------------ learning
@@ -259,6 +272,18 @@ class _Run:
         cut = {name: held[name][tuple(slice(n) for n in value.shape)] for name, value in wanted.items()}
         policy.load_state_dict(cut)
         save_pretrained(policy, folder)
+
+
+def _take_weights(policy: Policy, folder: Path) -> None:
+    """Begin with a checkpoint's weights. Raises ValueError where its architecture is another."""
+    given = from_pretrained(folder)
+    # It may read words another way, and remember fewer frames: what it lacks of a longer memory starts as drawn.
+    if replace(given.config, stream=policy.config.stream, reader=policy.config.reader) != policy.config:
+        raise ValueError(f"{folder} is of another architecture than the run's policy; choose its preset, or no --start")
+    own = policy.state_dict()
+    for name, value in given.state_dict().items():
+        own[name][tuple(slice(n) for n in value.shape)] = value
+    policy.load_state_dict(own)
 
 
 def _groups(policy: Policy, decay: float) -> list[dict[str, Any]]:

@@ -99,11 +99,11 @@ def load_latest(
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """Return the SHA-256 of what may not change within a run: all but processes and saving."""
+    """Return the SHA-256 of what may not change within a run: all but processes, threads and saving."""
     from drivebyword.train.loop import config_as_json
 
     plain: dict[str, Any] = config_as_json(config)
-    for name in ("processes", "save_every_s"):
+    for name in ("processes", "threads", "save_every_s"):
         plain.pop(name)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 

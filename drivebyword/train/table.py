@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 from jaxtyping import Bool, Float, Float16, Float32, Int, UInt8
 
 from drivebyword.core.records import CAUSES, INTENTS, Episode
+from drivebyword.data.dataset import Dataset
 from drivebyword.model.passed import JUNCTION, Passed
 
 
@@ -76,27 +76,23 @@ class SamplingConfig:
     """Probability that a window's past frames are hidden (copying the past is a trap)."""
 
 
-def build_table(parts: Sequence[Path], horizon: int, sampling: SamplingConfig) -> FrameTable:
-    """Read episodes and stack them. `horizon` is F."""
-    from drivebyword.data.dataset import read_part
-
+def build_table(recorded: Dataset, horizon: int, sampling: SamplingConfig) -> FrameTable:
+    """Read a data set's episodes and stack them. `horizon` is F."""
     columns: dict[str, list[np.ndarray]] = {}
     # Pictures go to files without a name: what is not in use, the machine may take out of memory.
     files: dict[str, IO[bytes]] = {}
     sizes: dict[str, tuple[int, ...]] = {}
     start = 0
     with ExitStack() as stack:
-        for number, episode in enumerate(_in_order(read_part, parts)):
+        for number, episode in enumerate(_in_order(recorded.read_episode, len(recorded.episodes))):
             for name, images in episode.cameras.items():
                 if name not in files:
-                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=parts[0].parent))
+                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=recorded.root))
                     sizes[name] = images.shape[1:]
                 files[name].write(images.data)
             for name, value in _columns(episode, number, start, horizon, sampling).items():
                 columns.setdefault(name, []).append(value)
             start += len(episode)
-        if not columns:
-            raise ValueError("no recorded episodes to train on; collect some first")
         stacked: dict[str, np.ndarray] = {}
         for name in list(columns):
             stacked[name] = np.concatenate(columns.pop(name))
@@ -107,12 +103,12 @@ def build_table(parts: Sequence[Path], horizon: int, sampling: SamplingConfig) -
     return FrameTable(cameras=cameras, **stacked)
 
 
-def _in_order(read: Callable[[Path], Episode], parts: Sequence[Path], ahead: int = 4) -> Iterator[Episode]:
-    """Read episodes in two threads, a few ahead."""
+def _in_order(read: Callable[[int], Episode], count: int, ahead: int = 4) -> Iterator[Episode]:
+    """Read episodes by number in two threads, a few ahead."""
     with ThreadPoolExecutor(2) as pool:
         waiting: deque[Future[Episode]] = deque()
-        for path in parts:
-            waiting.append(pool.submit(read, path))
+        for number in range(count):
+            waiting.append(pool.submit(read, number))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
