@@ -12,7 +12,8 @@ from drivebyword.world.graph import RoadGraph
 from drivebyword.world.judging import GoOnJudge, Moment, PaceJudge, PullOverJudge, StopJudge, is_beside
 from drivebyword.world.mission import CRUISE, SLOW, Mission
 from drivebyword.world.roads import TownConfig, build_town
-from drivebyword.world.scenario import Scenario, draw_script, find_scenario, place_ego, place_for
+from drivebyword.world.scenario import Scenario, draw_script, find_scenario
+from drivebyword.world.starts import place_ego, place_for
 
 CAR = CarConfig()
 

@@ -11,7 +11,7 @@ from drivebyword.core.records import AgentKind, SignalState
 from drivebyword.world.demand import Demand, Spawn, Streets, first_round, write_demand
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import TownConfig, build_town
-from drivebyword.world.scenario import place_ego
+from drivebyword.world.starts import place_ego
 from drivebyword.world.traffic import Traffic
 
 DT = 0.2
@@ -71,7 +71,7 @@ def test_same_seed_same_agents_and_another_seed_others(town):
         for _ in range(20):
             rows = traffic.agents()
             traffic.step(state)
-        return rows.agents.tobytes() + traffic.signals().tobytes()
+        return rows.agents.tobytes() + traffic.signals.read().tobytes()
 
     first = run(3)
     assert run(3) == first

@@ -1,0 +1,37 @@
+"""What an observation looks like to gymnasium: a rig in, its space out; an Observation in, its dict out."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from drivebyword.core.records import Observation, RigConfig
+
+
+def observation_space(rig: RigConfig, render_sensors: bool) -> spaces.Dict:
+    """Return the space of what a rig observes."""
+    parts: dict[str, spaces.Space[Any]] = {}
+    if render_sensors:
+        for camera in rig.cameras:
+            parts[f"camera_{camera.name}"] = spaces.Box(0, 255, (camera.height, camera.width, 3), np.uint8)
+        if rig.lidar is not None:
+            parts["lidar"] = spaces.Box(0.0, 200.0, (rig.lidar.beams, rig.lidar.columns, 2), np.float32)
+        if rig.radar is not None:
+            parts["radar"] = spaces.Box(-200.0, 200.0, (rig.radar.detections, 4), np.float32)
+            parts["radar_valid"] = spaces.MultiBinary(rig.radar.detections)
+    parts["ego"] = spaces.Box(-np.inf, np.inf, (7,), np.float32)
+    parts["instruction"] = spaces.Text(max_length=512, min_length=0, charset=string.printable)
+    return spaces.Dict(parts)
+
+
+def as_dict(seen: Observation) -> dict[str, Any]:
+    """Return an observation as an element of the space."""
+    parts: dict[str, Any] = {f"camera_{name}": image for name, image in seen.cameras.items()}
+    if seen.lidar is not None:
+        parts["lidar"] = seen.lidar
+    if seen.radar is not None and seen.radar_valid is not None:
+        parts["radar"], parts["radar_valid"] = seen.radar, seen.radar_valid.astype(np.int8)
+    return {**parts, "ego": seen.ego, "instruction": seen.instruction}

@@ -1,0 +1,85 @@
+"""Where a scene begins: a town's roads and what is wanted in, the ego's place and route out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drivebyword.core.records import JUNCTION_INTENTS
+from drivebyword.world.demand import Spawn
+from drivebyword.world.graph import RoadGraph
+from drivebyword.world.judging import direction_of
+
+
+def place_ego(graph: RoadGraph, rng: np.random.Generator) -> Spawn:
+    """Choose a street, a lane and a place on it, far enough from the junction to be told something."""
+    for least in (70.0, 55.0, 40.0, 25.0):
+        edges = [e for e in sorted(graph.edges) if _length(graph, e) > least and graph.branches(e)]
+        if edges:
+            break
+    else:
+        raise ValueError(f"town {graph.road_map.id} has no street of 25 m to start on")
+    edge = edges[int(rng.integers(len(edges)))]
+    lanes = graph.lanes_of(edge)
+    lane = lanes[int(rng.integers(len(lanes)))]
+    high = _length(graph, edge) - 20.0
+    position = float(rng.uniform(12.0, max(12.5, min(high, 60.0))))
+    return Spawn(lane=lane.id, position=position, route=_route(graph, lane.id))
+
+
+def place_for(graph: RoadGraph, intent: str | None, rng: np.random.Generator) -> Spawn | None:
+    """Choose a start from which an intent can be carried out soon, or None where the town has none."""
+    if intent in JUNCTION_INTENTS:
+        places = _before_branch(graph, intent)
+    elif intent in ("lane_left", "lane_right"):
+        side = 1 if intent == "lane_left" else -1
+        places = [
+            (lane.id, graph.length(lane.id) - 85.0)
+            for edge in sorted(graph.edges)
+            for lane in graph.lanes_of(edge)
+            if any(other.index == lane.index + side for other in graph.lanes_of(edge))
+        ]
+    else:
+        places = [(graph.lanes_of(e)[0].id, graph.length(graph.lanes_of(e)[0].id) - 75.0) for e in sorted(graph.edges)]
+    places = [(lane, position) for lane, position in places if position > 8.0]
+    if not places:
+        return None
+    lane, position = places[int(rng.integers(len(places)))]
+    return Spawn(lane=lane, position=position, route=_route(graph, lane))
+
+
+def _before_branch(graph: RoadGraph, intent: str) -> list[tuple[str, float]]:
+    """Return lanes, and places 60 m before their ends, from which a junction intent can be obeyed."""
+    direction, second = direction_of(intent)
+    lanes, places = graph.road_map.lanes, []
+    for edge in sorted(graph.edges):
+        ways = graph.branches(edge)
+        first = ways.get("straight" if second else direction)
+        if first is None or len(ways) < 2:
+            continue
+        after = graph.branches(first)
+        if second and (direction not in after or len(after) < 2):
+            continue
+        for lane in graph.lanes_of(edge):
+            if any(lanes[link.to_lane].edge == first for link in graph.links_from(lane.id)):
+                places.append((lane.id, graph.length(lane.id) - 60.0))
+    return places
+
+
+def _length(graph: RoadGraph, edge: str) -> float:
+    return graph.length(graph.lanes_of(edge)[0].id)
+
+
+def _route(graph: RoadGraph, lane: str, count: int = 5) -> tuple[str, ...]:
+    """Return edges from a lane on, first where the lane itself leads, then straight, right or left."""
+    lanes = graph.road_map.lanes
+    route = [lanes[lane].edge]
+    reachable = {lanes[link.to_lane].edge for link in graph.links_from(lane)}
+    while len(route) < count:
+        ways = graph.branches(route[-1])
+        ends = {name: edge for name, edge in ways.items() if len(route) > 1 or edge in reachable} or ways
+        if not ends:
+            break
+        route.append(
+            next((ends[name] for name in ("straight", "right", "left") if name in ends), next(iter(ends.values())))
+        )
+    return tuple(route)
