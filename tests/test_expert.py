@@ -243,7 +243,7 @@ def test_does_not_see_farther_than_any_sensor(graph):
             x=drive.state.x + 85 * np.cos(drive.state.yaw), y=drive.state.y + 85 * np.sin(drive.state.yaw), yaw=0
         )
     drive.boxes = [(float(other.x), float(other.y), float(other.yaw), 4.5, 1.8, 0.0, int(AgentKind.CAR))]
-    drive.expert.reset(0)
+    drive.expert.reset()
     assert np.allclose(drive.decide().act, alone)
 
 

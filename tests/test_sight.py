@@ -21,7 +21,8 @@ def named(sight: Sight, speed: float = 8.0, wanted: float = 8.0) -> dict[str, fl
 
 
 def look(**seen) -> Sight:
-    return Sight(**{"signal": None, "leader": None, "conflict": None, "person": None, "junction": None, **seen})
+    nothing = dict.fromkeys(("signal", "leader", "conflict", "direction", "line", "gap", "person", "junction"))
+    return Sight(**{**nothing, **seen})
 
 
 def signal(colour: SignalState, room: float) -> SignalOnWay:

@@ -9,19 +9,23 @@ from jaxtyping import Float
 
 from drivebyword.core.geometry import resample
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import AgentKind, Snapshot
+from drivebyword.core.records import PEOPLE, Snapshot
 from drivebyword.world.foresight import Foresight, Future
 from drivebyword.world.paths import SPACING, Track
 
-_PERSON = int(AgentKind.PEDESTRIAN)
 SIGHT = 80.0
 """Metres: nobody farther away counts, since no sensor of the student sees them."""
 MARGIN_VEHICLE, MARGIN_PERSON, MARGIN_STANDING = 0.15, 0.4, 0.05
+DRIFT, MERGE_S = 0.3, 1.6
+"""m/s sideways from which somebody is moving over, and for how many seconds ahead that is believed."""
 STEP, HORIZON = 0.25, 3.25
 DISCS, TAIL_DISCS = 6, 2
 """The ego's body is taken as this many discs in a row, of which so many are its tail."""
 CROSSING, CROSSING_S = 0.5, 5.0
 """Cosine of the angle between two ways below which they cross, and seconds of the other way that are kept free."""
+GAP_HORIZON, PULL_AWAY, SPARE_S, SHARED = 8.0, 1.1, 1.5, 2.5
+"""Turning left: seconds of others' way looked at; m/s2 with which the car leaves; seconds it wants to spare; metres
+between two ways' middles within which only one can pass."""
 TAIL_S = 1.3
 """Seconds ahead within which a car clears a place faster than it stops."""
 
@@ -78,8 +82,14 @@ def find_leader(track: Track, s: float, snapshot: Snapshot, car: CarConfig) -> A
     gap = arc[k] + along - s - car.front - half_length
     speed = them[:, 6] * cos + them[:, 7] * sin
     moving = np.hypot(them[:, 6], them[:, 7])
-    person = snapshot.agent_kind[rows] == _PERSON
-    inside = aside < car.width / 2 + half_width + np.where(person, 0.3, 0.1)
+    person = np.isin(snapshot.agent_kind[rows], PEOPLE)
+    corridor = car.width / 2 + half_width + np.where(person, 0.3, 0.1)
+    inside = aside < corridor
+    # Who is moving over into the corridor counts as in it already.
+    across_m = dy[pick, k] * cos - dx[pick, k] * sin
+    drift = them[:, 7] * cos - them[:, 6] * sin
+    merging = (np.abs(drift) > DRIFT) & (turn < 0.35) & (moving > 2.0) & ~person
+    inside |= merging & (np.abs(across_m + drift * MERGE_S) < corridor)
     # Crossing or oncoming traffic is judged by where it will be, not by where it is.
     settled = (turn < 0.9) | (moving < 0.5)
     ahead = inside & settled & (gap > -2.5) & (np.abs(along) < 2.0) & (arc[k] + along > s + 1.5)
@@ -114,7 +124,7 @@ def find_conflict(
     future = foresight.predict(snapshot, rows, accelerations, times)
     gaps = _disc_gaps(track, run, future, agents[rows], car)
     distance = gaps.min(axis=2)
-    person = snapshot.agent_kind[rows] == _PERSON
+    person = np.isin(snapshot.agent_kind[rows], PEOPLE)
     # Who walks along the road keeps beside it; who walks across does not.
     across = np.abs(np.sin(agents[rows, 2] - track.heading_at(s)))
     wide = MARGIN_VEHICLE + (MARGIN_PERSON - MARGIN_VEHICLE) * across
@@ -163,6 +173,48 @@ def _room_before(
     )
     entered = np.asarray((body_clearance(track, s + steps, every, them, car) < MARGIN_VEHICLE).any(axis=1))
     return most if entered[0] or not entered.any() else min(most, float(steps[int(np.argmax(entered))]))
+
+
+def find_gap(
+    track: Track, s: float, speed: float, snapshot: Snapshot, car: CarConfig, foresight: Foresight
+) -> float | None:
+    """Return where to wait before a left turn across somebody oncoming who would be there less than SPARE_S after.
+
+    SUMO's vehicles slow down for who takes a small gap before them; real ones may not.
+    """
+    front = s + car.front
+    span = next((span for span in track.links_ahead(s) if span.link is not None), None)
+    if span is None or span.link is None or span.link.direction != "left":
+        return None
+    # Once in the junction it goes on as SUMO plans: who waits in the middle waits in everybody's way.
+    if not -0.5 < span.start - front < 20.0:
+        return None
+    way = track.heading_at(max(span.start - 2.0, 0.0))
+    them = snapshot.agents
+    pace = np.hypot(them[:, 6], them[:, 7])
+    ahead = (them[:, 0] - snapshot.ego[0]) * np.cos(way) + (them[:, 1] - snapshot.ego[1]) * np.sin(way)
+    comes = (np.cos(them[:, 2] - way) < -0.5) & (pace > 4.0) & (ahead > 0.0)
+    rows = np.flatnonzero(comes & ~np.isin(snapshot.agent_kind, PEOPLE))
+    if not len(rows):
+        return None
+    times = np.arange(0.0, GAP_HORIZON, 0.25)
+    future = foresight.predict(snapshot, rows, foresight.accelerations(snapshot), times)
+    inside = (track.s > max(span.start - 2.0, s)) & (track.s < span.end + 2.0)
+    line, arc = track.line[inside][::2], track.s[inside][::2]
+    if not len(line):
+        return None
+    for k in range(len(rows)):
+        near = np.hypot(future.x[:, k, None] - line[:, 0], future.y[:, k, None] - line[:, 1]) < SHARED
+        if not near.any():
+            continue
+        shared = np.flatnonzero(near.any(axis=0))
+        leaves = float(arc[shared[-1]])
+        there_s = float(times[int(np.argmax(near.any(axis=1)))])
+        room = leaves + car.rear_overhang - s
+        clear_s = (np.sqrt(speed**2 + 2 * PULL_AWAY * room) - speed) / PULL_AWAY
+        if there_s < clear_s + SPARE_S:
+            return span.start - 0.7
+    return None
 
 
 def body_clearance(

@@ -15,20 +15,21 @@ from jaxtyping import Float, Float32
 
 from drivebyword.core.kinematics import CarConfig, CarState, advance
 from drivebyword.core.records import (
-    CAUSES,
-    DECISIONS,
     PLAN_DISTANCES,
-    RELATIONS,
     AgentKind,
     Lights,
     Reason,
     SignalState,
     Snapshot,
+    Weather,
 )
 from drivebyword.world import pedals
-from drivebyword.world.caution import Ahead, find_conflict, find_leader
+from drivebyword.world.caution import Ahead, find_conflict, find_gap, find_leader
+from drivebyword.world.directing import find_direction
 from drivebyword.world.foresight import Foresight
 from drivebyword.world.graph import RoadGraph
+from drivebyword.world.outlook import Limit, Outlook, reason_of
+from drivebyword.world.passing import Passing
 from drivebyword.world.paths import Track
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.sidestep import Sidestep
@@ -45,6 +46,8 @@ HORIZON = 5
 STAND_OFF, SLACK = 2.5, 1.5
 """Metres between the front bumper and a stop line, and how much of that may be used up rather than brake hard."""
 AMBER_BRAKE = 3.0
+DIRECTED_GAP, PAST_FLAGGER = 6.0, 6.5
+"""Metres kept to who signals stop; m/s past a flagger who lets traffic through (25 km/h are allowed)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,71 +66,48 @@ class ExpertDecision:
     """True where the lane does not lead where the mission goes and no change was possible."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Limit:
-    """One thing that holds the car back."""
-
-    cause: str
-    relation: str
-    stop: float = inf
-    """Arc length for the front bumper to stop at."""
-    slack: float = 0.0
-    """Metres past `stop` that do no harm."""
-    leader: Ahead | None = None
-    row: int | None = None
-    """Of the agent that is the limit."""
-    accel: float = inf
-    """Fixed: held while it lasts."""
-    stops: bool = True
-    """Ends in standing, as opposed to slowing."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Outlook:
-    """What the controller follows for the next second."""
-
-    track: Track
-    start: float
-    """The rear axle's arc length now."""
-    speeds: Float[np.ndarray, "2 P"]
-    limits: list[Limit]
-    cap: float
-    """Speed never exceeded."""
-
-
 class Expert:
     """Drives by ground truth."""
 
     def __init__(self, road_map: RoadMap, graph: RoadGraph, car: CarConfig, dt: float) -> None:
         self.road_map, self.graph, self.car, self.dt = road_map, graph, car, dt
         self.wayfinder, self.foresight = Wayfinder(graph, car), Foresight(graph)
-        self.sidestep = Sidestep(graph, car, dt)
+        self.sidestep, self.passing = Sidestep(graph, car, dt), Passing(graph, car)
         self._front = car.front
         self._head = {head.lane: k for k, head in enumerate(road_map.signals)}
-        self.reset(0)
+        self.reset()
 
-    def reset(self, seed: int) -> None:
-        """Forget the last scene. The expert draws nothing: `seed` is the protocol's."""
-        del seed
+    def reset(self, weather: Weather | None = None, friction: float = 1.0) -> None:
+        """Forget the last scene, and see what the next one's air and road are like.
+
+        Nominal fog is thinner than a town's speeds need, nominal roads grip: there nothing changes.
+        """
+        self._within_sight = pedals.speed_within(1.5 * (weather or Weather()).fog_visibility)
+        self._lateral = min(pedals.LATERAL_COMFORT, 0.4 * 9.81 * friction)
         self.wayfinder.reset()
         self.foresight.reset()
         self.sidestep.reset()
+        self.passing.reset()
         self._amber: tuple[str, bool] | None = None
 
     def decide(self, snapshot: Snapshot, state: CarState, mission: Errand, speed_plan: SpeedPlan) -> ExpertDecision:
         """Return the act, its reason, the path and the speed, at any state the car may be in."""
         way = self.wayfinder.update(state, snapshot, mission)
+        way.track = self.passing.find(way.track, way.s, way.offset, snapshot)
         track, s = way.track, way.s
         factor = mission.speed_factor
-        speeds = pedals.curve_speeds(track, s, factor)
+        speeds = pedals.curve_speeds(track, s, factor, lateral=self._lateral)
         sight = self._look(snapshot, state)
         limits = self._limits(snapshot, state, speed_plan, sight)
         self._step_aside(snapshot, limits, speed_plan)
-        cap = min(float(np.interp(s, track.s, track.limit)), way.pace if way.pace is not None else inf)
+        caps = [float(np.interp(s, track.s, track.limit)), self._within_sight]
+        caps += [way.pace] if way.pace is not None else []
+        caps += [PAST_FLAGGER] if sight.direction is not None and sight.direction.slowly else []
+        cap = min(caps)
         outlook = Outlook(track=track, start=s, speeds=speeds, limits=limits, cap=cap)
         act, pace, first, cause = self._roll(state, outlook)
         plan = np.array([track.at(s + d) for d in PLAN_DISTANCES])
-        reason = self._reason(state, mission, outlook, act, pace, first, cause)
+        reason = reason_of(state, self._front, outlook, act, pace, first, cause, self.wayfinder.changing(state))
         return ExpertDecision(
             act=act,
             reason=reason,
@@ -146,6 +126,9 @@ class Expert:
             signal=self._next_signal(track, s, snapshot),
             leader=find_leader(track, s, snapshot, self.car),
             conflict=find_conflict(track, s, state.speed, snapshot, self.car, self.foresight),
+            direction=find_direction(track, s, snapshot),
+            line=span.start if span is not None and span.start > front - 0.5 else None,
+            gap=find_gap(track, s, state.speed, snapshot, self.car, self.foresight),
             person=self._person_near(snapshot),
             junction=max(0.0, span.start - front) if span is not None else None,
         )
@@ -170,6 +153,13 @@ class Expert:
             limits.append(signal)
         if way.stop is not None:
             limits.append(Limit(cause="instruction", relation="here", stop=way.stop))
+        if sight.direction is not None and sight.direction.stop:
+            halt = sight.direction.at - DIRECTED_GAP
+            if sight.line is not None and s + self._front < sight.line + 0.5:
+                halt = min(halt, sight.line - STAND_OFF)
+            limits.append(Limit(cause="pedestrian", relation="ahead", stop=halt, slack=SLACK))
+        if self.passing.wait_at is not None:
+            limits.append(Limit(cause="obstacle", relation="ahead", stop=self.passing.wait_at))
         if way.blocked_at is not None:
             limits.append(Limit(cause="obstacle", relation="ahead", stop=way.blocked_at))
         leader = sight.leader
@@ -187,6 +177,8 @@ class Expert:
                 cause = "lead_vehicle" if following or conflict.side == "ahead" else "crossing_traffic"
                 cause = "pedestrian" if conflict.person else cause
                 limits.append(Limit(cause=cause, relation=conflict.side, row=conflict.row, accel=-max(need, 0.8)))
+        if sight.gap is not None:
+            limits.append(Limit(cause="crossing_traffic", relation="junction_ahead", stop=sight.gap))
         limits.append(self._sumo_limit(snapshot, state, plan, signal, sight))
         return limits
 
@@ -326,71 +318,6 @@ class Expert:
             if value < accel - 1e-6:
                 accel, behind = value, limit
         return max(accel, -8.0), behind
-
-    # ------------------------------------------------------------------ why
-
-    def _reason(
-        self,
-        state: CarState,
-        mission: Errand,
-        outlook: Outlook,
-        act: Float[np.ndarray, "F 3"],
-        pace: list[float],
-        first: float,
-        limit: Limit | None,
-    ) -> Reason:
-        """Say what is done and what decides it; taken from the act itself, so that the two agree."""
-        losing = pace[FUTURE - 1] < state.speed - 0.25 or (state.speed > 0.3 and act[:, 2].mean() > 0.02)
-        standing = state.speed < 0.3 and act[0, 1] < 0.02
-        cause, relation = (limit.cause, limit.relation) if limit is not None else ("clear", "ahead")
-        if standing:
-            return _reason(
-                "wait", cause if limit is not None else "instruction", relation if limit is not None else "here"
-            )
-        if limit is not None and losing and limit.stops:
-            return _reason("stop", cause, relation)
-        turn = self._turning(state, outlook)
-        if turn is not None:
-            return _reason(turn[0], "instruction", turn[1])
-        side = self.wayfinder.changing(state)
-        if side is not None:
-            return _reason(f"change_{side}", "instruction", side)
-        if losing:
-            if limit is not None:
-                return _reason("slow", cause, relation)
-            curved = self._curve_decides(state, outlook)
-            return _reason("slow", "curve", "ahead") if curved else _reason("slow", "instruction", "here")
-        if limit is not None and limit.leader is not None and first < 0.8:
-            return _reason("go", cause, relation)
-        return _reason("go", "clear", "ahead")
-
-    def _turning(self, state: CarState, outlook: Outlook) -> tuple[str, str] | None:
-        """Return (decision, relation) while turning through a junction or about to."""
-        track, s = outlook.track, outlook.start
-        for span in track.links_ahead(s)[:1]:
-            if span.link is None or span.link.direction not in ("left", "right"):
-                return None
-            if s + self._front < span.start - 1.5 * max(state.speed, 2.0):
-                return None
-            left = (track.heading_at(span.end + 2.0) - state.yaw + pi) % (2 * pi) - pi
-            sign = 1.0 if span.link.direction == "left" else -1.0
-            if left * sign < 0.2:
-                return None
-            return f"turn_{span.link.direction}", "in_junction" if s + self._front > span.start else "junction_ahead"
-        return None
-
-    def _curve_decides(self, state: CarState, outlook: Outlook) -> bool:
-        """Tell whether a curve, not the cruising speed, makes the car slow down."""
-        arc, allowed = outlook.speeds
-        here = float(np.interp(outlook.start, arc, allowed))
-        k = int(np.argmin(allowed))
-        return bool(
-            here < outlook.cap - 0.5 and abs(outlook.track.curvature[np.searchsorted(outlook.track.s, arc[k])]) > 0.01
-        )
-
-
-def _reason(decision: str, cause: str, relation: str) -> Reason:
-    return Reason(DECISIONS.index(decision), CAUSES.index(cause), RELATIONS.index(relation))
 
 
 def _in_ego_frame(points: Float[np.ndarray, "P 2"], state: CarState) -> Float32[np.ndarray, "P 2"]:

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.geometry import arc_lengths, project
-from drivebyword.core.records import AgentKind, Lights, Snapshot
+from drivebyword.core.records import PEOPLE, Lights, Snapshot
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import Link
 
-_PERSON, _LEFT, _RIGHT = int(AgentKind.PEDESTRIAN), int(Lights.LEFT), int(Lights.RIGHT)
+_LEFT, _RIGHT = int(Lights.LEFT), int(Lights.RIGHT)
 TRUST_ACCELERATION = 1.5
 """Seconds for which a measured acceleration is taken to last."""
 ONCOMING = -0.4
@@ -72,16 +72,16 @@ class Foresight:
         """Return the chosen agents' centres and headings at the given times."""
         them = snapshot.agents[rows].astype(np.float64)
         speed = np.hypot(them[:, 6], them[:, 7])
-        accel = np.where(snapshot.agent_kind[rows] == _PERSON, 0.0, accelerations[rows])
+        accel = np.where(np.isin(snapshot.agent_kind[rows], PEOPLE), 0.0, accelerations[rows])
         run = _distance(speed, accel, times)
-        rate = np.clip(them[:, 8], -0.6, 0.6) * (snapshot.agent_kind[rows] != _PERSON)
+        rate = np.clip(them[:, 8], -0.6, 0.6) * (~np.isin(snapshot.agent_kind[rows], PEOPLE))
         turned = rate * times[:, None]
         future = Future(
             x=them[:, 0] + run * np.cos(them[:, 2] + turned / 2),
             y=them[:, 1] + run * np.sin(them[:, 2] + turned / 2),
             yaw=them[:, 2] + turned,
         )
-        drives = (snapshot.agent_kind[rows] != _PERSON) & (speed > 0.3)
+        drives = (~np.isin(snapshot.agent_kind[rows], PEOPLE)) & (speed > 0.3)
         for k in np.flatnonzero(drives).tolist():
             self._along_road(future, k, them[k], int(snapshot.agent_lights[rows[k]]), run[:, k], float(snapshot.ego[2]))
         return future

@@ -54,18 +54,28 @@ def soften(accel: float, state: CarState) -> float:
     return min(max(accel, now - JERK_DOWN), now + JERK_UP)
 
 
-def curve_speeds(track: Track, s: float, factor: float, reach: float = 70.0) -> Float[np.ndarray, "2 P"]:
-    """Return (arc length, allowed speed) ahead: limits times `factor`, curves, and room to slow down for both."""
+def curve_speeds(
+    track: Track, s: float, factor: float, reach: float = 70.0, lateral: float = LATERAL_COMFORT
+) -> Float[np.ndarray, "2 P"]:
+    """Return (arc length, allowed speed) ahead: limits times `factor`, curves, and room to slow down for both.
+
+    `lateral` is the sideways acceleration allowed in curves, m/s2.
+    """
     low = max(int(np.searchsorted(track.s, s)) - 1, 0)
     high = max(int(np.searchsorted(track.s, s + reach)), low + 2)
     arc = track.s[low:high]
     allowed = np.minimum(
-        np.sqrt(LATERAL_COMFORT / np.maximum(np.abs(track.curvature[low:high]), 1e-4)), track.limit[low:high] * factor
+        np.sqrt(lateral / np.maximum(np.abs(track.curvature[low:high]), 1e-4)), track.limit[low:high] * factor
     )
     # v0^2 = v^2 + 2 a d, from every place ahead: a running minimum of v^2 + 2 a s, from the far end.
     energy = allowed**2 + 2 * 1.4 * arc
     energy = np.minimum.accumulate(energy[::-1])[::-1]
     return np.stack([arc, np.sqrt(np.maximum(energy - 2 * 1.4 * arc, 0.01))])
+
+
+def speed_within(sight: float) -> float:
+    """Return the speed from which the car stops within the metres it sees: half a second, then 3 m/s2."""
+    return 3.0 * (sqrt(0.25 + 2.0 * max(sight - 4.0, 0.5) / 3.0) - 0.5)
 
 
 def toward_speed(wanted: float, speed: float) -> float:

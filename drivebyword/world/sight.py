@@ -14,6 +14,7 @@ from jaxtyping import Float32
 
 from drivebyword.core.records import AFFORDANCES, SignalState
 from drivebyword.world.caution import Ahead, Conflict
+from drivebyword.world.directing import Direction
 from drivebyword.world.traffic import SpeedPlan
 
 SIGNAL_SIGHT = 60.0
@@ -41,6 +42,12 @@ class Sight:
     signal: SignalOnWay | None
     leader: Ahead | None
     conflict: Conflict | None
+    direction: Direction | None
+    """What a police officer or a flagger tells the ego."""
+    line: float | None
+    """Arc length of the end of the lane before the next junction, while the car has not passed it."""
+    gap: float | None
+    """Arc length to wait at while the gap in the oncoming traffic is too small for a left turn."""
     person: str | None
     """Where somebody walks on the road near the way."""
     junction: float | None
