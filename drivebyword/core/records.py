@@ -16,6 +16,8 @@ from enum import IntEnum, IntFlag
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
+from drivebyword.core.edge import EdgeRecord
+
 # --------------------------------------------------------------------------- the car's sensors
 
 
@@ -221,7 +223,7 @@ class InstructionRecord:
 
 
 class AgentKind(IntEnum):
-    """Other road users."""
+    """Other road users, and what lies or stands on the road."""
 
     CAR = 0
     VAN = 1
@@ -229,14 +231,32 @@ class AgentKind(IntEnum):
     BUS = 3
     BICYCLE = 4
     PEDESTRIAN = 5
+    MOTORBIKE = 6
+    CONE = 7
+    BARRIER = 8
+    DOOR = 9
+    DEBRIS = 10
+    ANIMAL = 11
+    OFFICER = 12
+    FLAGGER = 13
+
+
+PEOPLE = (AgentKind.PEDESTRIAN, AgentKind.OFFICER, AgentKind.FLAGGER)
+THINGS = (AgentKind.CONE, AgentKind.BARRIER, AgentKind.DOOR, AgentKind.DEBRIS)
+"""What lies or stands on the road and goes nowhere."""
 
 
 class Lights(IntFlag):
-    """Lamps of an agent that are on."""
+    """Lamps of an agent that are on; both indicators are hazard lights. Of who directs traffic: the gesture."""
 
     BRAKE = 1
     LEFT = 2
     RIGHT = 4
+    BLUE = 8
+    STOP = 16
+    """A palm held up, or a paddle that says STOP."""
+    GO = 32
+    """A sweep of the arm, or a paddle that says SLOW."""
 
 
 class SignalState(IntEnum):
@@ -289,6 +309,8 @@ class Weather:
 
     night: float = 0.0
     fog_visibility: float = 1000.0
+    ice: float = 0.0
+    """How slippery the road is and looks, in [0, 1]."""
 
 
 PLAN_DISTANCES = (3.0, 6.0, 9.0, 12.0, 16.0, 20.0, 26.0, 32.0)
@@ -359,6 +381,8 @@ class Episode:
     ended: str
     """arrived, collision, offroad, wrong_branch, timeout, crashed (the software) or aborted."""
     ego_observed: Float32[np.ndarray, "T 7"]
+    edge: EdgeRecord | None = None
+    """None in nominal scenes."""
     cameras: dict[str, UInt8[np.ndarray, "T H W 3"]] = field(default_factory=dict)
     lidar: Float32[np.ndarray, "T beams columns 2"] | None = None
     radar: Float32[np.ndarray, "T detections 4"] | None = None

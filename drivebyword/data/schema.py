@@ -14,7 +14,15 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Shaped
 
-from drivebyword.core.records import AFFORDANCES, EGO_FIELDS, PLAN_DISTANCES, Episode, InstructionRecord, Weather
+from drivebyword.core.edge import EdgeRecord
+from drivebyword.core.records import (
+    AFFORDANCES,
+    EGO_FIELDS,
+    PLAN_DISTANCES,
+    Episode,
+    InstructionRecord,
+    Weather,
+)
 
 IMAGE_PREFIX = "observation.images."
 SCHEMA_VERSION = 2
@@ -150,6 +158,7 @@ def episode_record(episode: Episode) -> dict[str, Any]:
         "ended": episode.ended,
         "weather": asdict(episode.weather),
         "instructions": [_plain(asdict(i)) for i in episode.instructions],
+        **({"edge": _plain(asdict(episode.edge))} if episode.edge is not None else {}),
     }
 
 
@@ -168,6 +177,7 @@ def build_episode(
         **{key: record[key] for key in ("scenario", "seed", "driver", "dt", "map_id", "rig", "ended")},
         weather=Weather(**record["weather"]),
         instructions=[InstructionRecord(**i) for i in record["instructions"]],
+        edge=EdgeRecord(**record["edge"]) if record.get("edge") else None,
         cameras=cameras,
         **fields,
     )

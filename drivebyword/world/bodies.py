@@ -156,6 +156,110 @@ def _bicycle(floats, codes, n, place, length, height, colour, legs, owner):  # t
 
 @nb.njit(cache=True, nogil=True)
 @no_type_check
+def _cone(floats, codes, n, place, width, height, owner):  # type: ignore[no-untyped-def]
+    """Add a foot, an orange cone and its white band."""
+    orange, white = (250.0, 96.0, 24.0), (244.0, 244.0, 240.0)
+    n = _put(floats, codes, n, place, (0.0, 0.0), (width, width), (0.0, 0.05), (40.0, 40.0, 42.0), BOX, FLAT, owner, 0,
+             0.3)  # fmt: skip
+    for low, high, colour in ((0.05, 0.42, orange), (0.42, 0.66, white), (0.66, 1.0, orange)):
+        wide, tip = 0.75 * width * (1.08 - low), 0.75 * width * (1.08 - high)
+        n = _put(floats, codes, n, place, (0.0, 0.0), (wide, wide), (low * height, high * height), colour, TAPERED,
+                 FLAT, owner, 0, 0.9)  # fmt: skip
+        floats[n - 1, HL2], floats[n - 1, HW2] = tip / 2, tip / 2
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+@no_type_check
+def _barrier(floats, codes, n, place, width, height, owner):  # type: ignore[no-untyped-def]
+    """Add two feet and a board striped red and white."""
+    for side in (-0.4, 0.4):
+        n = _put(floats, codes, n, place, (0.0, side * width), (0.5, 0.12), (0.0, 0.55 * height), (60.0, 60.0, 62.0),
+                 BOX, FLAT, owner, 0, 0.3)  # fmt: skip
+    for k in range(6):
+        colour = (206.0, 32.0, 30.0) if k % 2 == 0 else (244.0, 244.0, 240.0)
+        n = _put(floats, codes, n, place, (0.0, (k - 2.5) * width / 6), (0.08, width / 6), (0.55 * height, height),
+                 colour, BOX, FLAT, owner, 0, 0.9)  # fmt: skip
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+@no_type_check
+def _animal(floats, codes, n, place, length, width, height, owner, stride):  # type: ignore[no-untyped-def]
+    """Add four legs, a trunk and a head."""
+    fur = (126.0, 88.0, 56.0)
+    for ahead in (-0.3, 0.3):
+        for side in (-0.3, 0.3):
+            n = _put(floats, codes, n, place, (ahead * length + stride * side, side * width), (0.08, 0.08),
+                     (0.0, 0.55 * height), fur, BOX, FLAT, owner, 0, 0.3)  # fmt: skip
+    n = _put(floats, codes, n, place, (0.0, 0.0), (0.8 * length, width), (0.5 * height, 0.85 * height), fur, ELLIPSOID,
+             FLAT, owner, 0, 0.3)  # fmt: skip
+    return _put(floats, codes, n, place, (0.45 * length, 0.0), (0.3 * length, 0.6 * width), (0.7 * height, height), fur,
+                ELLIPSOID, FLAT, owner, 0, 0.3)  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True)
+@no_type_check
+def _director(floats, codes, n, place, height, owner, kind, sign, time):  # type: ignore[no-untyped-def]
+    """Add a police officer or a flagger: a vest that shines, and an arm or a paddle that says what to do."""
+    officer = kind == 12
+    vest = (196.0, 236.0, 40.0) if officer else (255.0, 126.0, 24.0)
+    legs = (24.0, 28.0, 56.0) if officer else (60.0, 62.0, 66.0)
+    n = _person(floats, codes, n, place, height, 0.0, vest, legs, owner, 0.0, False)
+    white = (244.0, 244.0, 240.0)
+    n = _put(floats, codes, n, place, (0.0, 0.0), (0.3, 0.52), (0.62 * height, 0.67 * height), white, BOX, FLAT, owner,
+             0, 0.9)  # fmt: skip
+    shoulder = 0.8 * height
+    if officer:
+        n = _put(floats, codes, n, place, (0.0, 0.0), (0.3, 0.3), (0.97 * height, 1.05 * height), white, BOX, FLAT,
+                 owner, 0, 0.5)  # fmt: skip
+        if sign & 16:  # an arm up, its palm ahead
+            n = _put(floats, codes, n, place, (0.1, -0.34), (0.13, 0.13), (shoulder, 1.2 * height), vest, BOX, FLAT,
+                     owner, 0, 0.6)  # fmt: skip
+            n = _put(floats, codes, n, place, (0.16, -0.34), (0.08, 0.28), (1.18 * height, 1.36 * height), white, BOX,
+                     FLAT, owner, 0, 0.9)  # fmt: skip
+        elif sign & 32:  # an arm that sweeps from the side to the front
+            swing = 0.5 + 0.5 * sin(2 * pi * 0.8 * time)
+            n = _put(floats, codes, n, place, (0.1 + 0.35 * swing, 0.75 - 0.35 * swing), (0.2, 0.75 - 0.3 * swing),
+                     (shoulder - 0.08, shoulder + 0.06), white, BOX, FLAT, owner, 0, 0.9)  # fmt: skip
+        return n
+    n = _put(floats, codes, n, place, (0.15, -0.45), (0.05, 0.05), (0.5 * height, 1.05 * height), (90.0, 90.0, 92.0),
+             BOX, FLAT, owner, 0, 0.3)  # fmt: skip
+    if sign & 48:
+        face = (206.0, 28.0, 30.0) if sign & 16 else (250.0, 150.0, 20.0)
+        n = _put(floats, codes, n, place, (0.15, -0.45), (0.06, 0.74), (1.0 * height, 1.0 * height + 0.74), white, BOX,
+                 FLAT, owner, 0, 0.9)  # fmt: skip
+        n = _put(floats, codes, n, place, (0.17, -0.45), (0.06, 0.64), (1.0 * height + 0.05, 1.0 * height + 0.69), face,
+                 BOX, FLAT, owner, 0, 0.9)  # fmt: skip
+        if sign & 16:  # the bar of letters across a stop sign
+            n = _put(floats, codes, n, place, (0.19, -0.45), (0.06, 0.5), (1.0 * height + 0.28, 1.0 * height + 0.46),
+                     white, BOX, FLAT, owner, 0, 0.9)  # fmt: skip
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+@no_type_check
+def _add_thing(floats, codes, n, place, agent, kind, flags, paint, owner, time):  # type: ignore[no-untyped-def]
+    """Add what is no ordinary road user."""
+    length, width, height = agent[3], agent[4], agent[5]
+    if kind == 7:
+        return _cone(floats, codes, n, place, width, height, owner)
+    if kind == 8:
+        return _barrier(floats, codes, n, place, width, height, owner)
+    if kind == 9:
+        return _put(floats, codes, n, place, (0.0, 0.0), (length, width), (0.3, height), paint, BOX, FLAT, owner, 0,
+                    0.4)  # fmt: skip
+    if kind == 10:
+        return _put(floats, codes, n, place, (0.0, 0.0), (length, width), (0.0, height), (150.0, 116.0, 76.0), BOX,
+                    FLAT, owner, 0, 0.4)  # fmt: skip
+    if kind == 11:
+        stride = 0.5 * sin(2 * pi * 2.0 * time) * min(1.0, hypot(agent[6], agent[7]))
+        return _animal(floats, codes, n, place, length, width, height, owner, stride)
+    return _director(floats, codes, n, place, height, owner, kind, flags, time)
+
+
+@nb.njit(cache=True, nogil=True)
+@no_type_check
 def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: ignore[no-untyped-def]
     """Add the solids of one road user; return the new row count."""
     place = (agent[0], agent[1], cos(agent[2]), sin(agent[2]))
@@ -170,13 +274,21 @@ def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: 
     shade = np.float32(40.0 + (h >> 16) % 50)
     legs = (shade, shade, shade + np.float32(16.0))
     if kind <= 1:
+        if flags & 8:  # an emergency vehicle: white, with a blue lamp on its roof that flashes
+            white, blue = (238.0, 238.0, 236.0), (30.0, 70.0, 255.0)
+            lit = int(time * 4.0) % 2 == 0
+            n = _put(floats, codes, n, place, (0.1 * length, 0.0), (0.35, 0.8 * width), (height, height + 0.16),
+                     blue if lit else (20.0, 24.0, 60.0), BOX, LAMP if lit else FLAT, owner, 1, 0.4)  # fmt: skip
+            return _car(floats, codes, n, place, length, width, height, white, owner, flags & 7, kind)
         return _car(floats, codes, n, place, length, width, height, paint, owner, flags, kind)
     if kind == 2:
         return _truck(floats, codes, n, place, length, width, height, paint, owner, flags)
     if kind == 3:
         return _put(floats, codes, n, place, (0.0, 0.0), (length, width), (0.3, height), (224.0, 178.0, 52.0), BOX, BUS,
                     owner, flags, 0.45)  # fmt: skip
-    if kind == 4:
+    if kind >= 7:
+        return _add_thing(floats, codes, n, place, agent, kind, flags, paint, owner, time)
+    if kind == 4 or kind == 6:
         return _bicycle(floats, codes, n, place, length, height, cloth, legs, owner)
     speed = hypot(agent[6], agent[7])
     stride = 0.26 * sin(2 * pi * 0.8 * time + key) * min(1.0, speed)

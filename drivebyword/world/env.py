@@ -7,7 +7,7 @@ referee judge. The same seed gives the same bytes on every process.
 from __future__ import annotations
 
 import math
-import string
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float, Float32
 
+from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.kinematics import CarConfig, CarState, advance
 from drivebyword.core.records import Event, Observation, RigConfig, Snapshot, Weather
 from drivebyword.world import events
@@ -22,10 +23,15 @@ from drivebyword.world.demand import Demand, Spawn
 from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.judging import Moment, may_go
 from drivebyword.world.mission import Mission
+from drivebyword.world.observing import as_dict, observation_space
 from drivebyword.world.odometer import Odometer
 from drivebyword.world.place import Place, Places
+from drivebyword.world.play import Play
 from drivebyword.world.roads import RoadMap, sample_town
-from drivebyword.world.scenario import Scenario, Scene, find_scenario, place_ego, place_for
+from drivebyword.world.saying import typed_of, wording_of
+from drivebyword.world.scenario import Scenario, Scene, find_scenario
+from drivebyword.world.stage import Stage
+from drivebyword.world.starts import place_ego, place_for
 from drivebyword.world.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -56,7 +62,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.rig, self.car, self.dt = rig or tiny(), car or CarConfig(), DT
         self.render_sensors, self.render_mode = render_sensors, render_mode
         self.traffic = Traffic(self.car, self.dt)
-        self.observation_space = self._observation_space()
+        self.observation_space = observation_space(self.rig, render_sensors)
         self.action_space = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
         self._places = Places(self.rig, self.car, self.dt, render_sensors)
         self.scene: Scene
@@ -66,6 +72,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._state: CarState
         self._match: LaneMatch | None
         self._snapshot: Snapshot
+        self._play: Play | None = None
+        """The edge case on; None in nominal scenes."""
         self._observation: Observation | None = None
         self._expert_decision: ExpertDecision | None = None
         self._odometer: Odometer
@@ -85,6 +93,16 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
     def graph(self) -> RoadGraph:
         """Return the present town, indexed."""
         return self._place.graph
+
+    @property
+    def edge(self) -> EdgeRecord | None:
+        """Return the truth about the scene's edge case; None in a nominal scene."""
+        return self._play.record if self._play is not None else None
+
+    @property
+    def edge_keys(self) -> tuple[int, ...]:
+        """Return the keys, in snapshots, of those the edge case is about."""
+        return self._play.watch.keys if self._play is not None else ()
 
     # ------------------------------------------------------------------ gymnasium
 
@@ -107,17 +125,26 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         if unknown:
             raise ValueError(f"unknown option {unknown[0]!r}: use {', '.join(OPTIONS)}")
         scenario = options.get("scenario") or "town"
-        scenario = scenario if isinstance(scenario, Scenario) else find_scenario(scenario)
-        self.scene = scenario.sample(seed)
+        self.scene = (scenario if isinstance(scenario, Scenario) else find_scenario(scenario)).sample(seed)
         self.weather = options.get("weather") or self.scene.weather
-        typed = _typed(options.get("instruction"))
-        spawn = self._settle(typed)
-        self._start(spawn, [] if typed else list(self.scene.script), _wording(options.get("wording") or "train"))
+        typed = typed_of(options.get("instruction"))
+        stage, wording = self._set_stage(), wording_of(options.get("wording") or "train")
+        spawn = stage.spawn if stage else self._settle(typed)
+        self._start(spawn, [] if typed or stage else list(self.scene.script), wording)
+        if stage is not None:
+            self._play = Play(stage, self.traffic, self.car, self.dt)
+            self.weather = options.get("weather") or stage.weather or self.weather
+            self._state.speed = stage.speed
+            self._place.expert.reset(self.weather, self._play.grip.friction)
+            self._read()
+            typed = typed or (wording(stage.intent, np.random.default_rng([seed, 29])), stage.intent)
         self.mission.until_s = float(options.get("until_s") or 0.0)
         if typed:
             self.say(*typed)
+        if stage is not None:
+            self.mission.tail = max(self.mission.tail, stage.tail)
         self._refresh(Event.NONE)
-        return self._observed_dict(), self._info
+        return as_dict(self.observation()), self._info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Hold an actuation (steering, throttle, brake) for one decision period."""
@@ -129,11 +156,15 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         action = np.clip(action, (-1, 0, 0), 1)
         before, match, red = self._state, self._match, self._red_ahead()
         planned = self.traffic.planned_speed()
-        self._state = advance(before, action, self.dt, self.car)
+        self._state = advance(before, action, self.dt, self._play.grip if self._play else self.car)
+        if self._play is not None:
+            self._play.step(before, self._step * self.dt)
         self.traffic.step(self._state)
         self._step += 1
         self._read()
         now = self._snapshot
+        if self._play is not None and self._play.may_detour(self._state):
+            self._referee.wrong_way_s = 0.0
         happened = self._referee.judge(
             before, self._state, match, self._match, now.agents, now.agent_kind, now.agent_key, red
         )
@@ -143,7 +174,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._end(happened, moment)
         self._refresh(self._happened)
         terminated = self._ended in ("arrived", "collision", "offroad")
-        return self._observed_dict(), 0.0, terminated, self._ended == "timeout", self._info
+        return as_dict(self.observation()), 0.0, terminated, self._ended == "timeout", self._info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """Return a 640x360 picture for people, when made with render_mode rgb_array."""
@@ -207,6 +238,16 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             config = sample_town(self.scene.town.seed + 7_000_000 + attempt)
         raise ValueError(f"no town near seed {self.scene.seed} offers {typed[1] if typed else 'a start'!r}")
 
+    def _set_stage(self) -> Stage | None:
+        """Build the scene of an edge case's family; None in nominal scenes."""
+        self._play = None
+        if self.scene.family is None:
+            return None
+        stage = Stage(self.scene.seed, self.scene.family.name, self.scene.twin, self._places.get)
+        self.scene.family.build(stage)
+        self._place = stage.place
+        return stage
+
     def _start(self, spawn: Spawn, script: list[str], wording: Any) -> None:
         seed, lane = self.scene.seed, self.road_map.lanes[spawn.lane]
         middle = lane.line.mean(axis=0)
@@ -226,7 +267,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         if script and rng.random() > 0.4:  # else from a standstill
             self._state.speed = self._safe_start(rng)
         self._apply_route()
-        self._place.expert.reset(seed)
+        self._place.expert.reset(self.weather)
 
     def _safe_start(self, rng: np.random.Generator) -> float:
         """Draw a speed to start with from which the car can still stop behind who is ahead, and at the junction."""
@@ -237,8 +278,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
 
     def _read(self) -> None:
         """Read everybody's state after a step."""
-        signals = self.traffic.signals()
+        signals = self.traffic.signals.read()
         near, s = self.traffic.agents(), self._state
+        if self._play is not None:
+            near = near.joined(self._play.agents())
         self._match = self.graph.lane_at(s.x, s.y, s.yaw)
         self._snapshot = Snapshot(
             time_s=self._step * self.dt,
@@ -303,7 +346,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             return False
         lanes = self.road_map.lanes
         taken = [k for k in links if len(route) > 1 and lanes[k.to_lane].edge == route[1]] or links
-        return all(events.is_red(int(self.traffic.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
+        return all(events.is_red(int(self.traffic.signals.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
 
     def _end(self, happened: Event, moment: Moment) -> None:
         asked = self.mission.hold or self.mission.pull_over
@@ -327,6 +370,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         match, s = self._match, self._state
         inside = match is None or match.internal
         box = events.ego_box(s, self.car)
+        if self._play is not None:
+            self._play.look(s, self._snapshot.time_s, box, self._place.seen(self._snapshot, self.weather))
         self._info = {
             "events": int(happened),
             "snapshot": {name: getattr(self._snapshot, name) for name in Snapshot.__slots__},
@@ -336,6 +381,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             "instruction_index": self.mission.index,
             "ended": self._ended,
         }
+        if self._play is not None:
+            self._info["edge"] = asdict(self._play.record)
 
     def _look(self) -> None:
         frame: SensorFrame | None = None
@@ -351,50 +398,3 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             ego=self._odometer.measure(self._state),
             instruction=self.mission.sentence,
         )
-
-    # ------------------------------------------------------------------ spaces
-
-    def _observation_space(self) -> spaces.Dict:
-        parts: dict[str, spaces.Space[Any]] = {}
-        if self.render_sensors:
-            for camera in self.rig.cameras:
-                parts[f"camera_{camera.name}"] = spaces.Box(0, 255, (camera.height, camera.width, 3), np.uint8)
-            if self.rig.lidar is not None:
-                shape = (self.rig.lidar.beams, self.rig.lidar.columns, 2)
-                parts["lidar"] = spaces.Box(0.0, 200.0, shape, np.float32)
-            if self.rig.radar is not None:
-                parts["radar"] = spaces.Box(-200.0, 200.0, (self.rig.radar.detections, 4), np.float32)
-                parts["radar_valid"] = spaces.MultiBinary(self.rig.radar.detections)
-        parts["ego"] = spaces.Box(-np.inf, np.inf, (7,), np.float32)
-        parts["instruction"] = spaces.Text(max_length=512, min_length=0, charset=string.printable)
-        return spaces.Dict(parts)
-
-    def _observed_dict(self) -> dict[str, Any]:
-        seen = self.observation()
-        parts: dict[str, Any] = {f"camera_{name}": image for name, image in seen.cameras.items()}
-        if seen.lidar is not None:
-            parts["lidar"] = seen.lidar
-        if seen.radar is not None and seen.radar_valid is not None:
-            parts["radar"], parts["radar_valid"] = seen.radar, seen.radar_valid.astype(np.int8)
-        return {**parts, "ego": seen.ego, "instruction": seen.instruction}
-
-
-def _typed(instruction: Any) -> tuple[str, str | None] | None:
-    """Return (sentence, intent) from what a caller gave."""
-    if instruction is None:
-        return None
-    if isinstance(instruction, str):
-        from drivebyword.tokens.grammar import parse_intent
-
-        return instruction, parse_intent(instruction)
-    sentence, intent = instruction
-    return str(sentence), intent
-
-
-def _wording(split: str) -> Any:
-    """Return how intents become sentences."""
-    from drivebyword.tokens.grammar import SPLITS, sample_wording
-
-    if split not in SPLITS:
-        raise ValueError(f"unknown wording split {split!r}: use {' or '.join(SPLITS)}")
-    return lambda intent, rng: sample_wording(intent, rng, split)

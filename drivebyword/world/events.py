@@ -15,7 +15,7 @@ from numba import njit
 
 from drivebyword.core.geometry import box_corners
 from drivebyword.core.kinematics import CarConfig, CarState
-from drivebyword.core.records import AgentKind, Event, SignalState
+from drivebyword.core.records import PEOPLE, THINGS, AgentKind, Event, SignalState
 from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.judging import STANDING
 
@@ -25,6 +25,7 @@ CRAWLING = 1.0
 """m/s below which a person who walks into the car's side is not run into."""
 TTC_HORIZON, TTC_STEP = 3.0, 0.15
 WRONG_WAY_S, OFFROAD_S = 1.5, 1.0
+_VULNERABLE = (*PEOPLE, AgentKind.BICYCLE, AgentKind.MOTORBIKE)
 _RED = (int(SignalState.RED), int(SignalState.RED_AMBER))
 
 
@@ -149,7 +150,10 @@ class Referee:
         walkers = {int(keys[k]) for k in touching if kinds[k] == int(AgentKind.PEDESTRIAN)}
         self._squeezing = walkers if self._standing_s > 0.5 else walkers & self._squeezing
         for k in touching:
-            person = kinds[k] in (int(AgentKind.PEDESTRIAN), int(AgentKind.BICYCLE))
+            if kinds[k] in THINGS:
+                events |= Event.COLLISION_STATIC | Event.AT_FAULT
+                continue
+            person = kinds[k] in _VULNERABLE
             if int(keys[k]) in self._squeezing:
                 continue
             if kinds[k] == int(AgentKind.PEDESTRIAN) and state.speed < CRAWLING and not _at_end(box, agents[k], 1):

@@ -37,6 +37,8 @@ from drivebyword.world.light import (
     EXPOSURE,
     FOG_R,
     HEAD,
+    HOR_R,
+    ICE,
     NIGHT,
     compiled,
     headlight,
@@ -67,7 +69,7 @@ from drivebyword.world.solids import (
 )
 from drivebyword.world.texels import close, smooth
 
-CALLED = "535188f79975"
+CALLED = "72a193698800"
 """Content of the files whose compiled functions are called here; a test says what to write."""
 
 
@@ -378,6 +380,11 @@ def render(
                 see = row_fog[row]
                 power = gain * shade[row] * see * weight / taps
                 veil = weight * (1.0 - see)
+                if light[ICE] > 0.0:  # a slippery road mirrors the sky, the more the flatter one looks
+                    mirror = light[ICE] * (0.25 + 0.6 / (1.0 + below * below / (0.02 * g * g)))
+                    power *= 1.0 - mirror
+                    for c in range(3):
+                        acc[row, c] += weight * see * mirror * light[HOR_R + c]
                 acc[row, 0] += red * power + veil * light[FOG_R]
                 acc[row, 1] += green * power + veil * light[FOG_R + 1]
                 acc[row, 2] += blue * power + veil * light[FOG_R + 2]

@@ -18,11 +18,12 @@ from drivebyword.core.records import Weather
 from drivebyword.world.solids import SUN
 
 SUN_X, SUN_Y, SUN_Z = SUN
-# Ambient gain, headlight gain, 1 / visibility, night, exposure; fog, zenith and horizon colours; ego pose.
+# Ambient gain, headlight gain, 1 / visibility, night, exposure; fog, zenith and horizon colours; ego pose; ice.
 AMBIENT, HEAD, INV_VIS, NIGHT, EXPOSURE = range(5)
 FOG_R, ZEN_R, HOR_R = 5, 8, 11
 EGO_X, EGO_Y, EGO_C, EGO_S = range(14, 18)
-LIGHT_SIZE = 18
+ICE = 18
+LIGHT_SIZE = 19
 
 compiled = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 inlined = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
@@ -78,7 +79,7 @@ def face_light(cs, sn, face):  # type: ignore[no-untyped-def]
     return 0.66 + 0.40 * toward if toward > 0 else 0.66 + 0.10 * toward
 
 
-def light_of(weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1.0) -> Float[np.ndarray, " 18"]:
+def light_of(weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1.0) -> Float[np.ndarray, " 19"]:
     """Turn the weather into the kernel's light vector."""
     light = _daylight(weather).copy()
     light[EXPOSURE] = exposure
@@ -88,17 +89,20 @@ def light_of(weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1
 
 
 @functools.lru_cache(maxsize=64)
-def _daylight(weather: Weather) -> Float[np.ndarray, " 18"]:
+def _daylight(weather: Weather) -> Float[np.ndarray, " 19"]:
     if not 0.0 <= weather.night <= 1.0:
         raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
     if not weather.fog_visibility > 0.0:
         raise ValueError(f"fog visibility must be positive metres, got {weather.fog_visibility:g}")
+    if not 0.0 <= weather.ice <= 1.0:
+        raise ValueError(f"ice must be in [0, 1], got {weather.ice:g}")
     day, dark = 1.0 - weather.night, weather.night
     light = np.zeros(LIGHT_SIZE)
     light[AMBIENT] = 0.16 + 0.84 * day
     light[HEAD] = 0.75 * dark
     light[INV_VIS] = 1.0 / weather.fog_visibility
     light[NIGHT] = dark
+    light[ICE] = weather.ice
     fogginess = min(1.0, 200.0 / weather.fog_visibility)
     grey, blue = np.array([200.0, 204.0, 206.0]), np.array([206.0, 220.0, 234.0])
     light[FOG_R : FOG_R + 3] = (blue + (grey - blue) * fogginess) * day + np.array([22.0, 24.0, 30.0]) * dark

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from drivebyword.core.geometry import box_corners, resample, wrap_angle
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import RigConfig
+from drivebyword.core.records import RigConfig, Snapshot, Weather
 from drivebyword.world.demand import Streets
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import RoadMap, TownConfig, build_town
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TOWNS_KEPT = 6
 COMFORT_LATERAL = 1.4
 """m/s2."""
+SIGHT = 80.0
+"""Metres within which somebody is taken to be seen where no sensors are rendered."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +56,13 @@ class Place:
             sharpest = float(turn.max() / 5.0) if len(turn) else 0.0
             self._curved[lane] = self.road_map.lanes[lane].speed_limit ** 2 * sharpest > COMFORT_LATERAL
         return self._curved[lane]
+
+    def seen(self, snapshot: Snapshot, weather: Weather) -> Bool[np.ndarray, " M"]:
+        """Tell which agents some sensor of the ego could see; where none is rendered, who is near enough."""
+        if self.sensors is not None:
+            return self.sensors.visible(snapshot, weather)
+        far = np.hypot(snapshot.agents[:, 0] - snapshot.ego[0], snapshot.agents[:, 1] - snapshot.ego[1])
+        return far < min(SIGHT, 1.5 * weather.fog_visibility)
 
     def view(self) -> WorldView:
         """Return what draws this town for people; made on first use."""

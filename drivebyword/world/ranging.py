@@ -209,7 +209,7 @@ def lidar(
 
 
 # Mean radar cross-section of every AgentKind, dBsm.
-RCS_DBSM = np.array([10.0, 12.0, 18.0, 20.0, 0.0, -3.0])
+RCS_DBSM = np.array([10.0, 12.0, 18.0, 20.0, 0.0, -3.0, 3.0, -12.0, 2.0, 2.0, -5.0, -4.0, -3.0, -3.0])
 
 
 @_jit

@@ -7,15 +7,14 @@ passenger's script. Splits follow `core.seeds`; no town is shared between splits
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from drivebyword.core.records import JUNCTION_INTENTS, Weather
 from drivebyword.core.seeds import split_of
-from drivebyword.world.demand import Spawn
-from drivebyword.world.graph import RoadGraph
-from drivebyword.world.judging import direction_of
+from drivebyword.world.families import FAMILIES
+from drivebyword.world.family import Family
 from drivebyword.world.roads import TownConfig, town_for_scene
 
 CONDITIONS = ("day", "night", "fog")
@@ -52,6 +51,10 @@ class Scene:
     script: tuple[str, ...]
     """Intents, in the order they are asked for."""
     time_limit_s: float
+    family: Family | None = None
+    """What sets the scene, in place of town and script."""
+    twin: bool = False
+    """Without the family's edge element."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,8 @@ class Scenario:
     fog_visibility: tuple[float, float] = (35.0, 90.0)
     town: TownConfig | None = None
     """One town for every seed, instead of the split's pool."""
+    family: Family | None = None
+    twin: bool = False
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""
@@ -89,7 +94,19 @@ class Scenario:
             weather=weather,
             script=script,
             time_limit_s=140.0 + 45.0 * len(script),
+            family=self.family,
+            twin=self.twin,
         )
+
+
+TWIN = "twin"
+"""NAME/twin is the family's nominal twin: the same scenes without the edge element."""
+
+
+def _of_family(family: Family) -> tuple[Scenario, Scenario]:
+    """Return a family's scenario and its twin: little other traffic, nobody on foot."""
+    edge = Scenario(name=family.name, instructions=(1, 1), vehicles=(0, 0), people=(0, 0), family=family)
+    return edge, replace(edge, name=f"{family.name}/{TWIN}", twin=True)
 
 
 SCENARIOS = {
@@ -99,6 +116,7 @@ SCENARIOS = {
         Scenario(name="town-night", conditions=(0.0, 1.0, 0.0)),
         Scenario(name="town-fog", conditions=(0.0, 0.0, 1.0)),
         Scenario(name="town-mixed", conditions=(0.6, 0.2, 0.2)),
+        *(scenario for family in FAMILIES.values() for scenario in _of_family(family)),
     )
 }
 
@@ -123,78 +141,3 @@ def draw_script(rng: np.random.Generator, count: int) -> tuple[str, ...]:
         if intent in ("stop", "pull_over") and len(script) < count:
             script.append("go_on")
     return tuple(script)
-
-
-def place_ego(graph: RoadGraph, rng: np.random.Generator) -> Spawn:
-    """Choose a street, a lane and a place on it, far enough from the junction to be told something."""
-    for least in (70.0, 55.0, 40.0, 25.0):
-        edges = [e for e in sorted(graph.edges) if _length(graph, e) > least and graph.branches(e)]
-        if edges:
-            break
-    else:
-        raise ValueError(f"town {graph.road_map.id} has no street of 25 m to start on")
-    edge = edges[int(rng.integers(len(edges)))]
-    lanes = graph.lanes_of(edge)
-    lane = lanes[int(rng.integers(len(lanes)))]
-    high = _length(graph, edge) - 20.0
-    position = float(rng.uniform(12.0, max(12.5, min(high, 60.0))))
-    return Spawn(lane=lane.id, position=position, route=_route(graph, lane.id))
-
-
-def place_for(graph: RoadGraph, intent: str | None, rng: np.random.Generator) -> Spawn | None:
-    """Choose a start from which an intent can be carried out soon, or None where the town has none."""
-    if intent in JUNCTION_INTENTS:
-        places = _before_branch(graph, intent)
-    elif intent in ("lane_left", "lane_right"):
-        side = 1 if intent == "lane_left" else -1
-        places = [
-            (lane.id, graph.length(lane.id) - 85.0)
-            for edge in sorted(graph.edges)
-            for lane in graph.lanes_of(edge)
-            if any(other.index == lane.index + side for other in graph.lanes_of(edge))
-        ]
-    else:
-        places = [(graph.lanes_of(e)[0].id, graph.length(graph.lanes_of(e)[0].id) - 75.0) for e in sorted(graph.edges)]
-    places = [(lane, position) for lane, position in places if position > 8.0]
-    if not places:
-        return None
-    lane, position = places[int(rng.integers(len(places)))]
-    return Spawn(lane=lane, position=position, route=_route(graph, lane))
-
-
-def _before_branch(graph: RoadGraph, intent: str) -> list[tuple[str, float]]:
-    """Return lanes, and places 60 m before their ends, from which a junction intent can be obeyed."""
-    direction, second = direction_of(intent)
-    lanes, places = graph.road_map.lanes, []
-    for edge in sorted(graph.edges):
-        ways = graph.branches(edge)
-        first = ways.get("straight" if second else direction)
-        if first is None or len(ways) < 2:
-            continue
-        after = graph.branches(first)
-        if second and (direction not in after or len(after) < 2):
-            continue
-        for lane in graph.lanes_of(edge):
-            if any(lanes[link.to_lane].edge == first for link in graph.links_from(lane.id)):
-                places.append((lane.id, graph.length(lane.id) - 60.0))
-    return places
-
-
-def _length(graph: RoadGraph, edge: str) -> float:
-    return graph.length(graph.lanes_of(edge)[0].id)
-
-
-def _route(graph: RoadGraph, lane: str, count: int = 5) -> tuple[str, ...]:
-    """Return edges from a lane on, first where the lane itself leads, then straight, right or left."""
-    lanes = graph.road_map.lanes
-    route = [lanes[lane].edge]
-    reachable = {lanes[link.to_lane].edge for link in graph.links_from(lane)}
-    while len(route) < count:
-        ways = graph.branches(route[-1])
-        ends = {name: edge for name, edge in ways.items() if len(route) > 1 or edge in reachable} or ways
-        if not ends:
-            break
-        route.append(
-            next((ends[name] for name in ("straight", "right", "left") if name in ends), next(iter(ends.values())))
-        )
-    return tuple(route)

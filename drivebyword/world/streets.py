@@ -62,6 +62,17 @@ def longest_run(nodes: Nodes, streets: list[Street]) -> float:
     return max(lengths, default=0.0)
 
 
+def road_plan(stretches: int, length: float, side: float = 90.0) -> tuple[Nodes, list[Street]]:
+    """Return a road along x of so many stretches, and a side street to either side where two of them meet."""
+    nodes = {f"r{i}": np.array([i * length, 0.0]) for i in range(stretches + 1)}
+    streets = [(f"r{i}", f"r{i + 1}") for i in range(stretches)]
+    for i in range(1, stretches):
+        for name, y in (("n", side), ("s", -side)):
+            nodes[f"{name}{i}"] = np.array([i * length, y])
+            streets.append((f"{name}{i}", f"r{i}"))
+    return nodes, sorted(streets)
+
+
 def prune(nodes: Nodes, streets: list[Street]) -> tuple[Nodes, list[Street]]:
     """Drop dead ends and streets that lead back to where they began, then all but the largest connected part."""
     while True:

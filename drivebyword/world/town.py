@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from drivebyword.core.seeds import split_of
-from drivebyword.world.streets import degrees_of, longest_run, prune, street_axes
+from drivebyword.world.streets import degrees_of, longest_run, prune, road_plan, street_axes
 
-RECIPE_VERSION = 13
+RECIPE_VERSION = 14
 """Part of the cache key: raise it when the code below draws other towns from the same config."""
 
 SPLIT_STARTS = {"training": 0, "validation": 1_000_000, "test": 2_000_000}
@@ -31,7 +31,7 @@ LARGEST = 520.0
 """Metres a random plan may measure along x or y: rasters of the ground grow with its square."""
 LONGEST = 320.0
 """Metres between junctions a random plan may have: a scene needs junctions to speak of."""
-STYLES = ("grid", "spider", "random")
+STYLES = ("grid", "spider", "random", "road")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +39,13 @@ class TownConfig:
     """What decides a town. Equal configs give equal networks, byte for byte but for comments."""
 
     style: str = "grid"
-    """grid, spider or random."""
+    """grid, spider, random, or road: one main road with a side street to either side at every junction."""
     size: int = 3
-    """Grid: junctions along x; spider: rings; random: growth (times four streets)."""
+    """Grid: junctions along x; spider: rings; random: growth (times four streets); road: stretches."""
     size_y: int = 3
     """Grid: junctions along y; spider: arms; random: unused."""
     block: float = 100.0
-    """Street length between junctions in metres, 70 to 150."""
+    """Street length between junctions in metres, 70 to 150; of a road to 400."""
     main_lanes: int = 1
     """Lanes each way on main streets, 1 to 3."""
     side_lanes: int = 1
@@ -73,14 +73,15 @@ class TownConfig:
             raise ValueError(f"unknown town style '{self.style}': choose one of {', '.join(STYLES)}")
         if not (1 <= self.main_lanes <= 3 and 1 <= self.side_lanes <= 3):
             raise ValueError(f"lanes each way must be 1 to 3, got {self.main_lanes} and {self.side_lanes}")
-        if not 70.0 <= self.block <= 150.0:
-            raise ValueError(f"block must be 70 to 150 m, got {self.block:g}")
+        longest = 400.0 if self.style == "road" else 150.0
+        if not 70.0 <= self.block <= longest:
+            raise ValueError(f"block must be 70 to {longest:g} m, got {self.block:g}")
 
 
 def sample_town(seed: int) -> TownConfig:
     """Draw a town from the whole range; the same seed gives the same town."""
     rng = np.random.default_rng([7919, seed])
-    style = str(rng.choice(STYLES, p=[0.45, 0.2, 0.35]))
+    style = str(rng.choice(STYLES[:3], p=[0.45, 0.2, 0.35]))
     size, size_y = int(rng.integers(3, 5)), int(rng.integers(3, 5))
     longest = {"grid": 440.0 / (max(size, size_y) - 1), "spider": 110.0, "random": 120.0}[style]
     if style == "spider":
@@ -144,6 +145,9 @@ def generate_net(config: TownConfig, cache_dir: Path | None = None) -> Path:
 
 def _build_net(config: TownConfig, scratch: Path) -> Path:
     """Draw plans until one has enough junctions and is no larger than it need be, then convert it."""
+    if config.style == "road":
+        _dress(config, *road_plan(config.size, config.block), scratch)
+        return _convert(config, scratch)
     candidates = []
     for attempt in range(60):
         nodes, streets = _street_plan(config, scratch, config.seed + 100_003 * attempt)
@@ -198,6 +202,8 @@ def _families(config: TownConfig, streets: list[tuple[str, str]]) -> dict[tuple[
             return f"column {a[0]}" if a[0] == b[0] else f"row {a[1:]}"
         if config.style == "spider":  # ids are a ring letter and an arm number; the centre is A1
             return f"ring {a[0]}" if a[0] == b[0] else f"arm {max(a, b)[1:]}"
+        if config.style == "road":
+            return "main" if a[0] == b[0] else f"side {a}-{b}"
         return f"{a}-{b}"
 
     return {(a, b): family(a, b) for a, b in streets}
@@ -207,6 +213,8 @@ def _main_streets(
     config: TownConfig, families: dict[tuple[str, str], str], rng: np.random.Generator
 ) -> set[tuple[str, str]]:
     """Choose main streets so that they run on: whole rows and columns, rings and arms, or single streets."""
+    if config.style == "road":
+        return {street for street, family in families.items() if family == "main"}
     names = sorted(set(families.values()))
     count = max(1, round(config.main_share * len(names)))
     chosen = set(rng.permutation(names)[:count].tolist())
@@ -236,7 +244,10 @@ def _dress(config: TownConfig, nodes: dict[str, np.ndarray], streets: list[tuple
     shake = (config.jitter + (0.1 if config.style == "random" else 0.0)) * config.block
     place = {n: nodes[n] + rng.uniform(-1, 1, 2) * shake for n in sorted(nodes)}
     kinds = {n: _junction_kind(config, [s in main for s in streets if n in s], rng) for n in place}
-    bends = {s: config.bend * rng.uniform(-1, 1) * (rng.random() < 0.6) for s in streets}
+    if config.style == "road":  # bent as told, either way
+        bends = {s: config.bend * (1.0 if rng.random() < 0.5 else -1.0) * (s in main) for s in streets}
+    else:
+        bends = {s: config.bend * rng.uniform(-1, 1) * (rng.random() < 0.6) for s in streets}
     axes = street_axes(place, streets, bends, families)
     for name in sorted({node for axis in axes for node in axis.ends}):
         x, y = place[name]

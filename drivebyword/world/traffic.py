@@ -12,7 +12,7 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -21,9 +21,15 @@ from drivebyword.core.kinematics import CarConfig, CarState
 from drivebyword.core.records import SignalState
 from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, Streets, first_round, write_demand
 from drivebyword.world.events import ego_box
+from drivebyword.world.graph import RoadGraph
+from drivebyword.world.guests import Guests
 from drivebyword.world.quiet import quiet_stderr
 from drivebyword.world.reflex import Reflexes
 from drivebyword.world.roads import RoadMap
+from drivebyword.world.signals import Signals, colour_of
+
+if TYPE_CHECKING:
+    from drivebyword.world.cast import Cast
 
 SENSE_RADIUS = 110.0
 """Agents farther from the ego than this, in metres, are left out of snapshots: no sensor of ours sees them."""
@@ -35,17 +41,6 @@ _halfway = False
 """True between the two halves of a step: SUMO carries that over to the next simulation it loads."""
 
 
-def _signal_table() -> np.ndarray:
-    """Return SignalState by SUMO's state letter."""
-    table = np.full(256, int(SignalState.DARK), np.int64)
-    letters = {"r": SignalState.RED, "s": SignalState.RED, "y": SignalState.AMBER, "Y": SignalState.AMBER}
-    letters |= {"g": SignalState.GREEN, "G": SignalState.GREEN, "u": SignalState.RED_AMBER}
-    for letter, state in letters.items():
-        table[ord(letter)] = int(state)
-    return table
-
-
-_SIGNALS = _signal_table()
 # SUMO's vehicle signal bits: 1 right indicator, 2 left indicator, 8 brake. Ours: 1 brake, 2 left, 4 right.
 _LIGHTS = np.array([((bits >> 3) & 1) | (bits & 2) | ((bits & 1) << 2) for bits in range(16)], np.int64)
 
@@ -103,6 +98,15 @@ class Agents:
     lights: Int[np.ndarray, " M"]
     key: Int[np.ndarray, " M"]
 
+    def joined(self, others: Agents) -> Agents:
+        """Return both together, these first."""
+        return Agents(
+            agents=np.concatenate([self.agents, others.agents]),
+            kind=np.concatenate([self.kind, others.kind]),
+            lights=np.concatenate([self.lights, others.lights]),
+            key=np.concatenate([self.key, others.key]),
+        )
+
 
 class Traffic:
     """The town's traffic with the ego in it."""
@@ -118,7 +122,9 @@ class Traffic:
         self._plan: SpeedPlan | None = None
         self._ahead: tuple[Any, Any] | None = None
         self._now = CarState(x=0.0, y=0.0, yaw=0.0)
+        self._guests: Guests | None = None
         self.population: Population
+        self.signals: Signals
         self.time_s = 0.0
 
     # ------------------------------------------------------------------ start
@@ -133,11 +139,11 @@ class Traffic:
         _owner = self
         lane = road_map.lanes[spawn.lane].line
         self._now = self.state_on_lane(lane, spawn.position)
-        self._index_signals(road_map)
-        self._shift_signals(seed)
+        self.signals = Signals(self._sumo, road_map, self.dt)
+        self.signals.shift(seed)
         self._yaw = np.full(len(self.population.kind), np.nan)
         self._seen = np.full(len(self.population.kind), -2, np.int64)
-        self._steps, self.time_s, self._acted = 0, 0.0, False
+        self._steps, self.time_s, self._acted, self._guests = 0, 0.0, False, None
         self._reflexes = Reflexes(self._sumo, self.dt)
         self._sumo.simulationStep()
         if EGO not in self._sumo.vehicle.getIDList():
@@ -186,29 +192,6 @@ class Traffic:
                 libsumo.start(["sumo", *options])
             _started = True
 
-    def _index_signals(self, road_map: RoadMap) -> None:
-        """Find every head's place in the signals' states strung together."""
-        names = sorted({head.tls for head in road_map.signals})
-        starts, length = {}, 0
-        for name in names:
-            starts[name] = length
-            length += len(self._sumo.trafficlight.getRedYellowGreenState(name))
-        self._tls = names
-        self._starts = starts
-        self._heads = np.array([starts[head.tls] + head.tls_index for head in road_map.signals], np.int64)
-
-    def _shift_signals(self, seed: int) -> None:
-        """Start every signal somewhere in its cycle: netconvert starts them all together."""
-        rng = np.random.default_rng([seed, 17])
-        for name in self._tls:
-            logic = self._sumo.trafficlight.getAllProgramLogics(name)[0]
-            durations = np.array([phase.duration for phase in logic.phases])
-            at = rng.random() * durations.sum()
-            ends = np.cumsum(durations)
-            phase = min(int(np.searchsorted(ends, at, side="right")), len(durations) - 1)
-            self._sumo.trafficlight.setPhase(name, phase)
-            self._sumo.trafficlight.setPhaseDuration(name, max(self.dt, float(ends[phase] - at)))
-
     # ------------------------------------------------------------------ step
 
     def _check_owner(self) -> None:
@@ -232,7 +215,7 @@ class Traffic:
             self._ahead = found if found is not None and found[0] else None, signals[0] if signals else None
         leader, signal = self._ahead
         gap = math.inf if leader is None else float(leader[1]) + MIN_GAP
-        return gap, None if signal is None else SignalState(int(_SIGNALS[ord(signal[3])]))
+        return gap, None if signal is None else colour_of(signal[3])
 
     def planned_speed(self) -> float:
         """Run the step's first half and return the speed SUMO wants for the ego. Call after reading agents."""
@@ -264,7 +247,7 @@ class Traffic:
         found = self._ahead[1] if self._ahead is not None else None
         if found is None:
             return None
-        return SignalAhead(state=SignalState(int(_SIGNALS[ord(found[3])])), distance=float(found[2]))
+        return SignalAhead(state=colour_of(found[3]), distance=float(found[2]))
 
     def _foes(self) -> tuple[Foe, ...]:
         return tuple(
@@ -274,6 +257,8 @@ class Traffic:
         )
 
     def _key(self, name: str) -> int:
+        if self._guests is not None and name in self._guests.keys:
+            return self._guests.keys[name]
         rows = self.population.vehicle_rows if name in self.population.vehicle_rows else self.population.person_rows
         return int(self.population.key[rows[name]]) if name in rows else -1
 
@@ -282,7 +267,7 @@ class Traffic:
         if found is None:
             return None
         name, gap = found
-        domain = self._sumo.vehicle if name in self.population.vehicle_rows else self._sumo.person
+        domain = self._sumo.person if name in self.population.person_rows else self._sumo.vehicle
         speed = float(domain.getSpeed(name)) if self._key(name) >= 0 else 0.0
         return Leader(gap=float(gap) + MIN_GAP, speed=speed, key=self._key(name))
 
@@ -292,6 +277,8 @@ class Traffic:
         self.planned_speed()
         self._planned = self._plan = self._ahead = None
         self.place(state)
+        if self._guests is not None:
+            self._guests.move()
         self._sumo.simulationStep()
         _halfway = False
         self._now = state
@@ -319,6 +306,13 @@ class Traffic:
         vehicle.setLaneChangeMode(EGO, 0)
         self.place(self._now)
 
+    def invite(self, graph: RoadGraph, cast: Cast, ways: list[Float[np.ndarray, "_ 2"]]) -> None:
+        """Bring a cast on, and take SUMO's own vehicles off the ways it will use."""
+        self._guests, self._ahead = Guests(self._sumo, graph, cast), None
+        for line in ways:
+            self._guests.clear(line, 5.0)
+        self._guests.move()
+
     def set_speed_factor(self, factor: float) -> None:
         """Let SUMO plan for this share of the speed limit."""
         self._sumo.vehicle.setSpeedFactor(EGO, factor)
@@ -334,7 +328,7 @@ class Traffic:
         get_position, get_angle, get_speed = vehicle.getPosition, vehicle.getAngle, vehicle.getSpeed
         get_signals = vehicle.getSignals
         for name in vehicle.getIDList():
-            if name == EGO:
+            if name == EGO or (self._guests is not None and name in self._guests.keys):
                 continue
             x, y = get_position(name)
             if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
@@ -373,16 +367,3 @@ class Traffic:
     def count(self) -> tuple[int, int]:
         """Return how many vehicles (without the ego) and people are in town now."""
         return int(self._sumo.vehicle.getIDCount()) - 1, int(self._sumo.person.getIDCount())
-
-    def signals(self) -> Int[np.ndarray, " S"]:
-        """Return the state of every head of RoadMap.signals."""
-        if not len(self._heads):
-            return np.zeros(0, np.int64)
-        read = self._sumo.trafficlight.getRedYellowGreenState
-        letters = np.frombuffer("".join([read(name) for name in self._tls]).encode(), np.uint8)
-        self._letters = letters
-        return _SIGNALS[letters[self._heads]]
-
-    def link_state(self, tls: str, index: int) -> SignalState:
-        """Return one link's colour."""
-        return SignalState(int(_SIGNALS[ord(self._sumo.trafficlight.getRedYellowGreenState(tls)[index])]))

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from drivebyword.core.geometry import box_corners, to_ego
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import AgentKind, CameraConfig, Snapshot, Weather
+from drivebyword.core.records import PEOPLE, AgentKind, CameraConfig, Snapshot, Weather
 from drivebyword.world.bodies import CAR_COLOURS, CLOTHES, EGO_COLOUR, EGO_KEY
 from drivebyword.world.closeup import CloseUp
 from drivebyword.world.ground import Ground
@@ -21,6 +21,14 @@ from drivebyword.world.sensors import Lens, Solids, mounted
 from drivebyword.world.solids import BLUE, CROWN, CX, CY, ELLIPSOID, FACADE, GREEN, HL, RED, ROOF, SHADER, SHAPE
 
 VIEW_REACH = 260.0
+_COLOURS = {
+    int(AgentKind.CONE): (250, 96, 24),
+    int(AgentKind.BARRIER): (206, 32, 30),
+    int(AgentKind.DEBRIS): (150, 116, 76),
+    int(AgentKind.ANIMAL): (126, 88, 56),
+    int(AgentKind.OFFICER): (196, 236, 40),
+    int(AgentKind.FLAGGER): (255, 126, 24),
+}
 SIGNAL_COLOURS = ((238, 44, 36), (255, 182, 30), (44, 214, 110), (255, 120, 30), (60, 60, 60))
 
 
@@ -154,7 +162,7 @@ class WorldView:
             if np.hypot(x - snapshot.ego[0], y - snapshot.ego[1]) > 120.0:
                 continue
             colour = agent_colour(int(kind), int(key))
-            if kind == AgentKind.PEDESTRIAN:
+            if kind in PEOPLE:
                 ((u, v), (a, b)) = pixels(np.array([[x, y], [x + 0.55, y]]))
                 r = float(np.hypot(a - u, b - v))
                 draw.ellipse((u - r, v - r, u + r, v + r), fill=colour, outline=(255, 255, 255), width=2)
@@ -187,7 +195,9 @@ def agent_colour(kind: int, key: int) -> tuple[int, int, int]:
     if key == EGO_KEY:
         return _ints(EGO_COLOUR)
     pick = ((key * 2654435761 + 12345) & 0x7FFFFFFF) >> 8
-    if kind in (AgentKind.BICYCLE, AgentKind.PEDESTRIAN):
+    if kind in _COLOURS:
+        return _COLOURS[kind]
+    if kind in (AgentKind.BICYCLE, AgentKind.PEDESTRIAN, AgentKind.MOTORBIKE):
         return _ints(CLOTHES[pick % len(CLOTHES)])
     if kind == AgentKind.BUS:
         return 224, 178, 52

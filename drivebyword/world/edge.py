@@ -1,0 +1,58 @@
+"""The truth about an edge case: a stage and what happens in; when it began, could be seen and was critical out."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from drivebyword.core.edge import EdgeRecord
+from drivebyword.world.cast import Cast, Cue
+from drivebyword.world.events import time_to_collision
+from drivebyword.world.stage import Stage
+
+CRITICAL_S = 1.5
+"""Time to collision below which a moment is critical (facts of the field: minimum TTC under 1.5 s)."""
+
+
+class EdgeWatch:
+    """Watches one scene of a family."""
+
+    def __init__(self, stage: Stage, cast: Cast) -> None:
+        self.stage, self.cast = stage, cast
+        self.record = EdgeRecord(family=stage.name, twin=stage.twin, preventable=stage.preventable)
+        self._critical = False
+        self._rows = [k for k, actor in enumerate(cast.actors) if actor.name in stage.edge_actors]
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """Return the snapshot keys of those the scene is about."""
+        return tuple(self.cast.keys[k] for k in self._rows)
+
+    def rows(self) -> list[int]:
+        """Return the cast's rows of those the scene is about who are there now."""
+        return [row for row, k in enumerate(self.cast.present()) if k in self._rows]
+
+    def look(self, cue: Cue, box: Float[np.ndarray, " 5"], visible: Bool[np.ndarray, " A"]) -> None:
+        """Take in one moment.
+
+        Args:
+            cue: The ego on the stage's way.
+            box: The ego's body: centre x, y, yaw, length, width.
+            visible: Whether each actor who is there can be seen.
+        """
+        record, rows = self.record, self.rows()
+        if record.visible_s is None and (visible[rows].any() if self._rows else self.stage.reached(cue.s)):
+            record.visible_s = cue.time_s
+        scripted = self.cast.edge_s is not None or any(b.edge for a in self.cast.actors for b in a.beats)
+        if record.began_s is None:
+            record.began_s = self.cast.edge_s if scripted else record.visible_s
+        if not rows or record.began_s is None:
+            return
+        them = self.cast.agents().agents[rows].astype(np.float64)
+        gap = float(np.hypot(them[:, 0] - box[0], them[:, 1] - box[1]).min())
+        if record.closest_m is None or gap < record.closest_m:
+            record.closest_m = gap
+            if not self._critical:
+                record.critical_s = cue.time_s
+        if not self._critical and time_to_collision(box, cue.speed, them) < CRITICAL_S:
+            self._critical, record.critical_s = True, cue.time_s

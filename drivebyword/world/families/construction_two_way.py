@@ -1,0 +1,45 @@
+"""Road works take the whole lane: round them against the oncoming traffic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from drivebyword.world.cast import BARRIER, CAR, CONE, Actor, Beat, arrives
+from drivebyword.world.family import Family
+from drivebyword.world.stage import Range, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConstructionTwoWay(Family):
+    """20 to 60 m of works, and oncoming cars at 20 to 50 km/h, 3 to 9 s apart."""
+
+    name: ClassVar[str] = "construction_two_way"
+    source: ClassVar[str] = "Bench2Drive ConstructionObstacleTwoWays; NHTSA opposite direction"
+    limit_kph: Range = (30.0, 50.0)
+    works: Range = (20.0, 60.0)
+    oncoming_kph: Range = (20.0, 50.0)
+    headway_s: Range = (3.0, 9.0)
+
+    def build(self, stage: Stage) -> None:
+        """Fence the lane off, and let three cars come the other way; then the lane is free."""
+        stage.on_road(stage.draw(self.limit_kph))
+        start, length = stage.ego_s + stage.draw((80.0, 110.0)), stage.draw(self.works)
+        stage.detour = (start - 60.0, start + length + 60.0)
+        for k in range(int(length / 5.0) + 1):
+            stage.edge(
+                Actor(
+                    name=f"cone {k}", body=CONE, path=stage.way.line, s=start + 5.0 * k,
+                    aside=stage.lane_width / 2 - 0.3, in_traffic=False,
+                )
+            )  # fmt: skip
+        for name, s in (("near barrier", start), ("far barrier", start + length)):
+            stage.edge(Actor(name=name, body=BARRIER, path=stage.way.line, s=s, in_traffic=False))
+        pace, s = stage.draw(self.oncoming_kph) / 3.6, 60.0
+        line = stage.beside(stage.lane_width)[::-1]
+        meets = stage.length_of(line) - (start + length)
+        for k in range(3):
+            s -= stage.draw(self.headway_s) * pace
+            name = f"oncoming {k}"
+            beat = Beat(when=arrives(start, 5.0), speed=pace, accel=1000.0, edge=k == 0 and not stage.twin)
+            stage.add(Actor(name=name, body=CAR, path=line, s=meets - 90.0 + s, enters=1, beats=(beat,)))
