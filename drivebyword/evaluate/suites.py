@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass
 
 from drivebyword.core.seeds import TEST_SEEDS, split_of
+from drivebyword.world.families import FAMILIES, HELD_OUT
+from drivebyword.world.scenario import TWIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +32,19 @@ class Suite:
         return self.scenarios[seed % len(self.scenarios)]
 
 
-_ALL = (
+_ALL: tuple[Suite, ...] = (
     Suite(name="town", about="nominal driving by day", scenarios=("town",)),
     Suite(name="town-night", about="the same scenes at night", scenarios=("town-night",)),
     Suite(name="town-fog", about="the same scenes in fog", scenarios=("town-fog",)),
     Suite(name="town-mixed", about="as in training: day, night and fog", scenarios=("town-mixed",)),
+)
+_OPEN = tuple(name for name in FAMILIES if name not in HELD_OUT)
+_ALL += tuple(
+    Suite(name=name, about=about, scenarios=(*names, *(f"{n}/{TWIN}" for n in names)), scenes=25 * 2 * len(names))
+    for name, about, names in (
+        ("edge", "every open family of edge cases, and its nominal twin", _OPEN),
+        ("holdout", "the families kept out of all training, and their twins", HELD_OUT),
+    )
 )
 SUITES = {suite.name: suite for suite in _ALL}
 

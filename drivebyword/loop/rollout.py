@@ -257,6 +257,7 @@ def _episode(env: DrivingEnv, recorder: Recorder, seed: int, scenario: str, name
         driver=name,
         dt=env.dt,
         map_id=env.road_map.id,
+        edge=env.edge,
         weather=weather,
         rig=env.rig.name,
         instructions=list(env.mission.instructions),

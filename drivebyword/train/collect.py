@@ -57,9 +57,10 @@ class Collected:
 def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -> Collected:
     """Drive every scene of `config.seeds` that is not on disk yet. Raises ValueError on a test seed."""
     from drivebyword.data.dataset import DatasetWriter
+    from drivebyword.world.families import HELD_OUT
 
     for seed in (config.seeds[0], config.seeds[1] - 1):
-        require_training_seed(seed)
+        require_training_seed(seed, config.scenario, HELD_OUT)
     if config.seeds[1] <= config.seeds[0]:
         raise ValueError(f"--seeds {config.seeds[0]}:{config.seeds[1]} names no scene; the second must be larger")
     writer = DatasetWriter(config.out, rig=rig)
