@@ -18,6 +18,7 @@ import tyro
 from drivebyword.cli.driving import Drive
 from drivebyword.cli.judging import Bench, Compare, Evaluate
 from drivebyword.cli.learning import Collect, Train
+from drivebyword.cli.scenery import World
 
 
 class Command(Protocol):
@@ -50,6 +51,7 @@ Commands = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[World, tyro.conf.subcommand("world")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
