@@ -247,7 +247,7 @@ THINGS = (AgentKind.CONE, AgentKind.BARRIER, AgentKind.DOOR, AgentKind.DEBRIS)
 
 
 class Lights(IntFlag):
-    """Lamps of an agent that are on; both indicators are hazard lights. Of who directs traffic: the gesture."""
+    """Lamps of an agent that are on. Of who directs traffic: the gesture."""
 
     BRAKE = 1
     LEFT = 2
@@ -257,6 +257,10 @@ class Lights(IntFlag):
     """A palm held up, or a paddle that says STOP."""
     GO = 32
     """A sweep of the arm, or a paddle that says SLOW."""
+
+
+HAZARD = Lights.LEFT | Lights.RIGHT
+"""Both indicators: somebody who has broken down."""
 
 
 class SignalState(IntEnum):

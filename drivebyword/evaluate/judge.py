@@ -160,9 +160,7 @@ def _surviving(make_worker: Callable[[], Any], todo: list[Scene], processes: int
 
 def _make_worker(rows: dict[str, Row], suite: Suite, rig: RigConfig) -> Callable[[Scene], dict[str, Any]]:
     """Return what drives one scene; the environment and every policy are made once per process."""
-    from drivebyword.core.kinematics import CarConfig
-    from drivebyword.guard.guard import Guard, GuardConfig
-    from drivebyword.loop.driver import Driver, Policy
+    from drivebyword.loop.driver import Policy, driver_in
     from drivebyword.loop.rollout import run_episode
     from drivebyword.world.env import DrivingEnv
 
@@ -173,10 +171,9 @@ def _make_worker(rows: dict[str, Row], suite: Suite, rig: RigConfig) -> Callable
         row, started = rows[scene.row], time.monotonic()
         if row.driver not in policies:
             policies[row.driver] = row.driver(env)
-        guard = Guard(GuardConfig(dt=env.dt), rig, CarConfig()) if row.guarded else None
         episode = run_episode(
             env,
-            Driver(policies[row.driver], guard),
+            driver_in(env, policies[row.driver], row.guarded),
             seed=scene.seed,
             scenario=suite.scenario_of(scene.seed),
             name=scene.row,

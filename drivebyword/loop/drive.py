@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import (
     Actuation,
     Decision,
@@ -30,8 +29,7 @@ from drivebyword.core.records import (
 )
 from drivebyword.data.episode import write_part
 from drivebyword.data.files import write_atomic, write_json
-from drivebyword.guard.guard import Guard, GuardConfig
-from drivebyword.loop.driver import Driver
+from drivebyword.loop.driver import Driver, driver_in
 from drivebyword.loop.film import Render, encode_webp, quality_for, shoot
 from drivebyword.loop.narration import did, event_words, outcome, spoken
 from drivebyword.loop.policies import load_policy
@@ -98,8 +96,7 @@ def drive(config: DriveConfig, show: Callable[[str, bool], None] = lambda line, 
     rig = rigs.tiny()
     env = DrivingEnv(rig=rig)
     try:
-        guard = Guard(GuardConfig(dt=env.dt), rig, CarConfig()) if config.guard else None
-        driver = Driver(load_policy(config.policy, env, threads=1), guard)
+        driver = driver_in(env, load_policy(config.policy, env, threads=1), config.guard)
         ready = time.monotonic()
         episode = _run(config, env, driver, show)
         driven = time.monotonic()

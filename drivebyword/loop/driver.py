@@ -6,11 +6,15 @@ baseline go through `Driver.drive`; nobody sends a policy's act to the car any o
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from drivebyword.core.records import Act, Actuation, Decision, Observation, Verdict, VerdictKind
+from drivebyword.guard.guard import Guard, GuardConfig
+
+if TYPE_CHECKING:
+    from drivebyword.world.env import DrivingEnv
 
 
 @runtime_checkable
@@ -59,6 +63,12 @@ class Driver:
             return in_range(decision.act), decision, Verdict(VerdictKind.ACCEPTED)
         actuation, verdict = self.guard.check(decision.act, observation)
         return actuation, decision, verdict
+
+
+def driver_in(env: DrivingEnv, policy: Policy, guarded: bool) -> Driver:
+    """Return what drives the car of a world, with the guard that fits it or without."""
+    guard = Guard(GuardConfig(dt=env.dt), env.rig, env.car) if guarded else None
+    return Driver(policy, guard)
 
 
 def in_range(act: Act) -> Actuation:

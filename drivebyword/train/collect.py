@@ -97,8 +97,7 @@ def _make_worker(
 ) -> Callable[[int], tuple[int, str, bool]]:
     """Return what drives one seed, writes its part and says how long it was, how it ended and if well."""
     from drivebyword.data.dataset import DatasetWriter
-    from drivebyword.guard.guard import Guard, GuardConfig
-    from drivebyword.loop.driver import Driver, Policy
+    from drivebyword.loop.driver import Policy, driver_in
     from drivebyword.loop.rollout import ExpertPolicy, run_episode
     from drivebyword.metrics import score
     from drivebyword.world.env import DrivingEnv
@@ -106,7 +105,7 @@ def _make_worker(
     env = DrivingEnv(rig=rig)
     writer = DatasetWriter(config.out, rig=rig)
     policy: Policy = ExpertPolicy(env) if checkpoint is None else checkpoint()
-    driver = Driver(policy, Guard(GuardConfig(dt=env.dt), rig, env.car) if config.guarded else None)
+    driver = driver_in(env, policy, config.guarded)
 
     def work(seed: int) -> tuple[int, str, bool]:
         episode = run_episode(

@@ -12,7 +12,7 @@ WANDER = 0.375
 """Metres somebody drifts within the own lane before a change of lanes is perceived."""
 
 
-def avoids(speed: float, gap: float, other: float = 0.0, decel: float = 0.0, gone_s: float = 99.0) -> bool:
+def avoids(speed: float, gap: float, other: float = 0.0, decel: float = 0.0) -> bool:
     """Tell whether the careful driver stays clear of who is `gap` metres ahead when the risk shows.
 
     Args:
@@ -20,10 +20,9 @@ def avoids(speed: float, gap: float, other: float = 0.0, decel: float = 0.0, gon
         gap: Metres between the bumpers when the risk can first be perceived.
         other: The other's speed along the ego's way, m/s.
         decel: With which the other brakes to a stand, m/s2.
-        gone_s: Seconds until the other has left the ego's way again.
     """
     dt, time, brake = 0.01, 0.0, 0.0
-    while time < min(gone_s, 30.0):
+    while time < 30.0:
         if gap <= 0.0:
             return False
         if speed <= other and decel == 0.0:

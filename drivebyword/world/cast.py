@@ -19,6 +19,8 @@ from drivebyword.core.geometry import arc_lengths
 from drivebyword.core.records import AgentKind, Lights
 from drivebyword.world.traffic import Agents
 
+AT_ONCE = 1000.0
+"""m/s2 of who comes on stage already at speed."""
 LATERAL_ACCEL = 1.5
 """m/s2 with which an actor begins and ends moving sideways."""
 
@@ -37,11 +39,6 @@ class Cue:
 
 
 When = Callable[[Cue], bool]
-
-
-def at_time(time_s: float) -> When:
-    """Hold from a moment of the scene on."""
-    return lambda cue: cue.time_s >= time_s
 
 
 def after(seconds: float) -> When:
@@ -150,6 +147,7 @@ class Cast:
         self.edge_s: float | None = None
         """When the event the scene is about began."""
         self._places = [self._place(k, 0.0) for k in range(len(actors))]
+        self._agents = self._assemble()
 
     def step(self, cue: Cue) -> None:
         """Move everybody by one decision period; `cue` is the ego at its start."""
@@ -167,6 +165,7 @@ class Cast:
             now.s += (before + now.speed) / 2 * self.dt
             self._move_aside(now)
             self._places[k] = self._place(k, now.speed - before)
+        self._agents = self._assemble()
 
     def _begin(self, beat: Beat, now: _Now, cue: Cue) -> None:
         now.beat, now.begun_s = now.beat + 1, cue.time_s
@@ -226,6 +225,9 @@ class Cast:
 
     def agents(self) -> Agents:
         """Return everybody who is there, in the layout of a snapshot."""
+        return self._agents
+
+    def _assemble(self) -> Agents:
         rows = self.present()
         agents = np.zeros((len(rows), 9), np.float32)
         kind, lights = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)

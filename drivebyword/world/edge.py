@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -18,9 +20,10 @@ class EdgeWatch:
     """Watches one scene of a family."""
 
     def __init__(self, stage: Stage, cast: Cast) -> None:
-        self.stage, self.cast = stage, cast
+        self.cast = cast
         self.record = EdgeRecord(family=stage.name, twin=stage.twin, preventable=stage.preventable)
         self._critical = False
+        self._scripted = any(beat.edge for actor in cast.actors for beat in actor.beats)
         self._rows = [k for k, actor in enumerate(cast.actors) if actor.name in stage.edge_actors]
 
     @property
@@ -32,20 +35,20 @@ class EdgeWatch:
         """Return the cast's rows of those the scene is about who are there now."""
         return [row for row, k in enumerate(self.cast.present()) if k in self._rows]
 
-    def look(self, cue: Cue, box: Float[np.ndarray, " 5"], visible: Bool[np.ndarray, " A"]) -> None:
+    def look(self, cue: Cue, box: Float[np.ndarray, " 5"], seen: Callable[[], Bool[np.ndarray, " A"]]) -> None:
         """Take in one moment.
 
         Args:
             cue: The ego on the stage's way.
             box: The ego's body: centre x, y, yaw, length, width.
-            visible: Whether each actor who is there can be seen.
+            seen: Tells whether each actor who is there can be seen; asked until the cause has been.
         """
         record, rows = self.record, self.rows()
-        if record.visible_s is None and (visible[rows].any() if self._rows else self.stage.reached(cue.s)):
+        # Without actors (a slippery bend) the case is the scene itself.
+        if record.visible_s is None and (bool(rows) and seen()[rows].any() if self._rows else not record.twin):
             record.visible_s = cue.time_s
-        scripted = self.cast.edge_s is not None or any(b.edge for a in self.cast.actors for b in a.beats)
         if record.began_s is None:
-            record.began_s = self.cast.edge_s if scripted else record.visible_s
+            record.began_s = self.cast.edge_s if self._scripted else record.visible_s
         if not rows or record.began_s is None:
             return
         them = self.cast.agents().agents[rows].astype(np.float64)

@@ -371,7 +371,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         inside = match is None or match.internal
         box = events.ego_box(s, self.car)
         if self._play is not None:
-            self._play.look(s, self._snapshot.time_s, box, self._place.seen(self._snapshot, self.weather))
+            self._play.look(s, self._snapshot.time_s, box, lambda: self._place.seen(self._snapshot, self.weather))
         self._info = {
             "events": int(happened),
             "snapshot": {name: getattr(self._snapshot, name) for name in Snapshot.__slots__},

@@ -7,13 +7,13 @@ Nobody is passed who merely waits in a queue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import THINGS, Lights, Snapshot
+from drivebyword.core.records import HAZARD, THINGS, Snapshot
 from drivebyword.world.caution import dense, lane_is_free
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.paths import Track, shifted
@@ -36,13 +36,12 @@ PACE = 5.0
 """m/s assumed for passing, to know how long the oncoming lane is needed."""
 BEGUN = 0.4
 """Metres beside the old way from which on the pass is under way and no longer called off."""
-_HAZARD = int(Lights.LEFT | Lights.RIGHT)
 
 
 def stays(snapshot: Snapshot) -> Bool[np.ndarray, " M"]:
     """Tell who stands in the way for good: things, and vehicles with both indicators on."""
     still = np.hypot(snapshot.agents[:, 6], snapshot.agents[:, 7]) < 0.2
-    hazard = (snapshot.agent_lights & _HAZARD) == _HAZARD
+    hazard = (snapshot.agent_lights & HAZARD) == HAZARD
     return np.isin(snapshot.agent_kind, THINGS) | (still & hazard)
 
 
@@ -130,9 +129,9 @@ class Passing:
         self, track: Track, s: float, them: Float[np.ndarray, "K 9"]
     ) -> tuple[float, float, float, float] | None:
         """Return where the nearest group in the car's corridor begins and ends, and its right and left edges."""
-        boxes = []
+        boxes, here = [], np.array(track.at(s))
         for x, y, yaw, length, width in them[:, :5]:
-            if np.hypot(*(np.array(track.at(s)) - (x, y))) > GROUP + 10.0:
+            if np.hypot(*(here - (x, y))) > GROUP + 10.0:
                 continue
             at, aside, heading = track.locate(float(x), float(y), s, back=15.0, ahead=GROUP + 10.0)
             turn = abs(yaw - heading)
@@ -176,8 +175,8 @@ class Passing:
                 continue
             if wrong and not self._nobody_comes(track, begin, end, moving):
                 return False
-            width = self.graph.road_map.lanes[lane].width
-            if not wrong and not lane_is_free(dense(self.graph.road_map.lanes[lane].line), width, moving, self.car):
+            road = self.graph.road_map.lanes[lane]
+            if not wrong and not lane_is_free(dense(road.line), road.width, moving, self.car):
                 return False
         return True
 
@@ -208,12 +207,10 @@ class Passing:
 
 def _only(snapshot: Snapshot, kept: Bool[np.ndarray, " M"]) -> Snapshot:
     """Return the snapshot with some of its agents."""
-    return Snapshot(
-        time_s=snapshot.time_s,
-        ego=snapshot.ego,
+    return replace(
+        snapshot,
         agents=snapshot.agents[kept],
         agent_kind=snapshot.agent_kind[kept],
         agent_lights=snapshot.agent_lights[kept],
         agent_key=snapshot.agent_key[kept],
-        signals=snapshot.signals,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -62,9 +63,8 @@ class Play:
         return detour is not None and detour[0] <= self.cue(state, 0.0).s <= detour[1]
 
     def look(
-        self, state: CarState, time_s: float, box: Float[np.ndarray, " 5"], visible: Bool[np.ndarray, " M"]
+        self, state: CarState, time_s: float, box: Float[np.ndarray, " 5"], seen: Callable[[], Bool[np.ndarray, " M"]]
     ) -> None:
-        """Take in one moment; `visible` tells of every agent of the snapshot, the actors last, who can be seen."""
+        """Take in one moment; `seen` tells of every agent of the snapshot, the actors last, who can be seen."""
         count = len(self.cast.present())
-        seen = visible[len(visible) - count :]
-        self.watch.look(self.cue(state, time_s), box, seen)
+        self.watch.look(self.cue(state, time_s), box, lambda: seen()[-count:])

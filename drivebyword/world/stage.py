@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.geometry import arc_lengths, resample
-from drivebyword.core.records import Weather
+from drivebyword.core.records import HAZARD, Lights, Weather
 from drivebyword.core.seeds import split_of
-from drivebyword.world.cast import Actor, Beat
+from drivebyword.world.cast import AT_ONCE, CAR, Actor, Beat, Body, after, arrives
 from drivebyword.world.demand import Spawn
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.judging import direction_of
@@ -49,8 +49,6 @@ class Stage:
         self.weather: Weather | None = None
         self.held_green, self.red_s = False, 0.0
         """What the ego's signal is held at: green for the whole scene, or red for so long while its neighbours go."""
-        self.edge_at = 0.0
-        """Arc length of the way from which on an edge case without actors (a slippery bend) is met."""
         self.signals_off = False
         """All signals of the junction ahead are dark."""
         self.friction: float | None = None
@@ -70,10 +68,6 @@ class Stage:
         """m/s the ego starts with."""
         self.tail = 150.0
         """Metres to drive after the last instruction came true."""
-
-    def reached(self, s: float) -> bool:
-        """Tell whether the ego has come to where an edge case without actors begins."""
-        return not self.twin and s >= self.edge_at
 
     # ------------------------------------------------------------------ draws
 
@@ -114,7 +108,7 @@ class Stage:
         )
         self.place = self._town(config)
         edges = ["r0_r1", "r1_r2", "r2_r3"]
-        self._begin(f"r0_r1_{self._driven(edges[0])[lane].index}", before, edges)
+        self._begin(f"r0_r1_{self.graph.lanes_of(edges[0])[lane].index}", before, edges)
         self.speed = limit / 3.6 * 0.85
 
     def at_junction(
@@ -147,14 +141,14 @@ class Stage:
             junction = graph.next_junction(edge)
             if junction is None or (signal is not None and (junction.kind == "traffic_light") != signal):
                 continue
-            if len(self._driven(edge)) < lanes:
+            if len(graph.lanes_of(edge)) < lanes:
                 continue
             onward = graph.branches(edge)[direction_of(intent)[0]]
             self._begin(spawn.lane, graph.length(spawn.lane) - before, [edge, onward])
-            ways = self._crossings(junction, edge, onward, oncoming) if crossed or oncoming else [None]
-            if not ways:
-                continue
-            if ways[0] is not None:
+            if crossed or oncoming:
+                ways = self._crossings(junction, edge, onward, oncoming)
+                if not ways:
+                    continue
                 self.crossing = self.pick(ways)
             self.intent, self.speed = intent, 0.7 * graph.road_map.lanes[spawn.lane].speed_limit
             return
@@ -176,7 +170,7 @@ class Stage:
             before = lanes[link.from_lane].line
             if np.cos(_heading(before[:2]) - _heading(link.path)) < 0.9:
                 continue  # it would come out of a bend, out of sight
-            path = np.concatenate([lanes[link.from_lane].line, link.path, lanes[link.to_lane].line])
+            path = np.concatenate([before, link.path, lanes[link.to_lane].line])
             path = resample(path[np.r_[True, np.hypot(*np.diff(path, axis=0).T) > 1e-3]], 0.5)
             gaps = np.hypot(path[:, None, 0] - self.way.line[mine, 0], path[:, None, 1] - self.way.line[mine, 1])
             there, here = np.unravel_index(int(np.argmin(gaps)), gaps.shape)
@@ -195,9 +189,6 @@ class Stage:
         """Return the roads, indexed."""
         return self.place.graph
 
-    def _driven(self, edge: str) -> list:
-        return sorted(self.graph.lanes_of(edge), key=lambda lane: lane.index)
-
     @property
     def entry(self) -> float:
         """Return the arc length at which the ego's way enters the next junction."""
@@ -211,7 +202,7 @@ class Stage:
     def kerb(self, left: bool = False) -> float:
         """Return metres from the way's middle to the road's right (left: the whole road's left) edge."""
         lane = self.graph.road_map.lanes[self.spawn.lane]
-        lanes = self._driven(lane.edge)
+        lanes = self.graph.lanes_of(lane.edge)
         here = [other.index for other in lanes].index(lane.index)
         if not left:
             return lane.width * (here + 0.5)
@@ -221,16 +212,18 @@ class Stage:
         """Return the way moved to the left by `aside` metres."""
         return shifted(self.way, -1.0, aside, aside, 1.0).line
 
+    def _point(self, s: float, aside: float) -> Float[np.ndarray, " 2"]:
+        """Return the place `aside` metres to the left of the way."""
+        heading = self.way.heading_at(s)
+        return np.array(self.way.at(s)) + aside * np.array([-np.sin(heading), np.cos(heading)])
+
     def across(self, s: float, start: float, end: float) -> Float[np.ndarray, "2 2"]:
         """Return a straight path over the way at `s`, from `start` to `end` metres to its left."""
-        (x, y), heading = self.way.at(s), self.way.heading_at(s)
-        left = np.array([-np.sin(heading), np.cos(heading)])
-        return np.array([[x, y]]) + np.array([[start], [end]]) * left
+        return np.stack([self._point(s, start), self._point(s, end)])
 
     def turned(self, s: float, aside: float, tilt: float) -> Float[np.ndarray, "2 2"]:
         """Return a straight path of 10 m whose middle is at a place of the way, turned left by `tilt` radians."""
-        (x, y), heading = self.way.at(s), self.way.heading_at(s)
-        middle = np.array([x, y]) + aside * np.array([-np.sin(heading), np.cos(heading)])
+        middle, heading = self._point(s, aside), self.way.heading_at(s)
         ahead = np.array([np.cos(heading + tilt), np.sin(heading + tilt)])
         return np.stack([middle - 5.0 * ahead, middle + 5.0 * ahead])
 
@@ -253,6 +246,34 @@ class Stage:
         if not self.twin:
             self.actors.append(actor)
             self.edge_actors.append(actor.name)
+
+    def standing(self, name: str, body: Body, s: float, aside: float = 0.0, hazard: bool = False) -> Actor:
+        """Return what stands at a place of the way, or beside it, for good; a broken-down vehicle warns of itself."""
+        lights = HAZARD if hazard else Lights(0)
+        return Actor(name=name, body=body, path=self.way.line, s=s, aside=aside, lights=lights, in_traffic=False)
+
+    def lead(self, gap: float, *beats: Beat) -> Actor:
+        """Return a car that drives `gap` metres ahead of the ego until its first beat."""
+        s = self.ego_s + gap + CAR.length / 2
+        return Actor(name="lead", body=CAR, path=self.way.line, s=s, speed=self.speed, gap=gap, beats=beats)
+
+    def stream(self, name: str, count: int, pace: float, gaps_s: Range, ahead_s: float) -> None:
+        """Send cars along `crossing`, the first of which is the event and meets the ego where the two ways do.
+
+        Args:
+            name: What they are called, with a number each.
+            count: Cars.
+            pace: m/s.
+            gaps_s: Seconds between two of them.
+            ahead_s: Seconds before that meeting at which they come on, at most.
+        """
+        path, meets, at = self.crossing
+        later, s = 0.0, max(meets - ahead_s * pace, 0.0)
+        for k in range(count):
+            first = Beat(when=arrives(at, min(meets / pace, ahead_s), least_speed=4.0))
+            comes = Beat(when=after(later), speed=pace, accel=AT_ONCE, edge=k == 0)
+            self.edge(Actor(name=f"{name} {k}", body=CAR, path=path, s=s, enters=2, beats=(first, comes)))
+            later += self.draw(gaps_s)
 
     def edge_beats(self, actor: str, *beats: Beat) -> tuple[Beat, ...]:
         """Return the beats that make a harmless actor the one the scene is about; none in the twin."""

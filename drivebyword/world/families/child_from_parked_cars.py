@@ -27,8 +27,7 @@ class ChildFromParkedCars(Family):
         pace, warning = stage.draw(self.child_kph) / 3.6, stage.draw(self.warning_s)
         at, kerb = stage.ego_s + stage.draw((80.0, 130.0)), stage.kerb()
         for name, body, s in (("van", VAN, at - 1.0 - VAN.length / 2), ("car", CAR, at + 1.0 + CAR.length / 2)):
-            aside = -(kerb + body.width / 2 + 0.15)
-            stage.add(Actor(name=name, body=body, path=stage.way.line, s=s, aside=aside, in_traffic=False))
+            stage.add(stage.standing(name, body, s, -(kerb + body.width / 2 + 0.15)))
         # It can be seen once past the cars' corner; from there it needs so long to the ego's side.
         stage.preventable = avoids(stage.speed, stage.speed * warning)
         stage.edge(

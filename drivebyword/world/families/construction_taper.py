@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.world.cast import BARRIER, CONE, Actor
+from drivebyword.world.cast import BARRIER, CONE
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -28,5 +28,5 @@ class ConstructionTaper(Family):
         places = [(start + length * k / count, -edge + 2 * edge * k / count) for k in range(count + 1)]
         places += [(start + length + 6.0 * (k + 1), edge) for k in range(int(along / 6.0))]
         for k, (s, aside) in enumerate(places):
-            stage.edge(Actor(name=f"cone {k}", body=CONE, path=stage.way.line, s=s, aside=aside, in_traffic=False))
-        stage.edge(Actor(name="barrier", body=BARRIER, path=stage.way.line, s=start + length + 3.0, in_traffic=False))
+            stage.edge(stage.standing(f"cone {k}", CONE, s, aside))
+        stage.edge(stage.standing("barrier", BARRIER, start + length + 3.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.world.cast import BARRIER, CAR, CONE, Actor, Beat, arrives
+from drivebyword.world.cast import AT_ONCE, BARRIER, CAR, CONE, Actor, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -27,19 +27,14 @@ class ConstructionTwoWay(Family):
         start, length = stage.ego_s + stage.draw((80.0, 110.0)), stage.draw(self.works)
         stage.detour = (start - 60.0, start + length + 60.0)
         for k in range(int(length / 5.0) + 1):
-            stage.edge(
-                Actor(
-                    name=f"cone {k}", body=CONE, path=stage.way.line, s=start + 5.0 * k,
-                    aside=stage.lane_width / 2 - 0.3, in_traffic=False,
-                )
-            )  # fmt: skip
+            stage.edge(stage.standing(f"cone {k}", CONE, start + 5.0 * k, stage.lane_width / 2 - 0.3))
         for name, s in (("near barrier", start), ("far barrier", start + length)):
-            stage.edge(Actor(name=name, body=BARRIER, path=stage.way.line, s=s, in_traffic=False))
+            stage.edge(stage.standing(name, BARRIER, s))
         pace, s = stage.draw(self.oncoming_kph) / 3.6, 60.0
         line = stage.beside(stage.lane_width)[::-1]
         meets = stage.length_of(line) - (start + length)
         for k in range(3):
             s -= stage.draw(self.headway_s) * pace
             name = f"oncoming {k}"
-            beat = Beat(when=arrives(start, 5.0), speed=pace, accel=1000.0, edge=k == 0 and not stage.twin)
+            beat = Beat(when=arrives(start, 5.0), speed=pace, accel=AT_ONCE, edge=k == 0 and not stage.twin)
             stage.add(Actor(name=name, body=CAR, path=line, s=meets - 90.0 + s, enters=1, beats=(beat,)))

@@ -28,8 +28,7 @@ class CutInWithStaticQueue(Family):
         at, gap, pace = stage.ego_s + stage.draw((80.0, 120.0)), stage.draw(self.gap), stage.draw(self.pace)
         aside = -(stage.kerb() + CAR.width / 2 + 0.15)
         for k in range(2):
-            s = at - 6.5 * (k + 1)
-            stage.add(Actor(name=f"parked {k}", body=CAR, path=stage.way.line, s=s, aside=aside, in_traffic=False))
+            stage.add(stage.standing(f"parked {k}", CAR, at - 6.5 * (k + 1), aside))
         cue = at - CAR.length / 2 - gap
         stage.preventable = avoids(stage.speed, gap, 0.5 * pace)
         tells = Beat(when=arrives(cue, 1.5), lights=Lights.LEFT)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from drivebyword.core.records import Lights
 from drivebyword.world.careful import WANDER, avoids
-from drivebyword.world.cast import CAR, Actor, Beat, arrives
+from drivebyword.world.cast import CAR, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -33,24 +33,5 @@ class CutOutRevealsStopped(Family):
         swing = Beat(
             when=arrives(cue_s, 0.0), aside=stage.lane_width, sideways=sideways, lights=Lights.LEFT, edge=not stage.twin
         )
-        stage.add(
-            Actor(
-                name="lead",
-                body=CAR,
-                path=stage.way.line,
-                s=stage.ego_s + gap + CAR.length / 2,
-                speed=stage.speed,
-                gap=gap,
-                beats=(swing,),
-            )
-        )
-        stage.edge(
-            Actor(
-                name="stopped",
-                body=CAR,
-                path=stage.way.line,
-                s=stands,
-                lights=Lights.LEFT | Lights.RIGHT,
-                in_traffic=False,
-            )
-        )
+        stage.add(stage.lead(gap, swing))
+        stage.edge(stage.standing("stopped", CAR, stands, hazard=True))

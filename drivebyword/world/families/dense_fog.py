@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.core.records import Lights, Weather
-from drivebyword.world.cast import CAR, Actor
+from drivebyword.core.records import Weather
+from drivebyword.world.cast import CAR
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -27,5 +27,5 @@ class DenseFog(Family):
         stage.speed = min(stage.speed, 0.2 * visibility + 2.0)
         if not stage.twin:
             stage.weather = Weather(fog_visibility=visibility)
-        at, hazard = stage.ego_s + stage.draw((110.0, 170.0)), Lights.LEFT | Lights.RIGHT
-        stage.edge(Actor(name="stopped", body=CAR, path=stage.way.line, s=at, lights=hazard, in_traffic=False))
+        at = stage.ego_s + stage.draw((110.0, 170.0))
+        stage.edge(stage.standing("stopped", CAR, at, hazard=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivebyword.world.careful import avoids
-from drivebyword.world.cast import CAR, DOOR, Actor, Beat, arrives
+from drivebyword.world.cast import AT_ONCE, CAR, DOOR, Actor, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -28,8 +28,7 @@ class DoorOpens(Family):
         stage.detour = (at - 40.0, at + 40.0)
         for k in range(3):
             aside = -(kerb + CAR.width / 2 - 0.35)
-            s = at + 6.0 * (k - 1) - 0.4
-            stage.add(Actor(name=f"parked {k}", body=CAR, path=stage.way.line, s=s, aside=aside, in_traffic=False))
+            stage.add(stage.standing(f"parked {k}", CAR, at + 6.0 * (k - 1) - 0.4, aside))
         stage.preventable = avoids(stage.speed, stage.speed * ttc)
         stage.edge(
             Actor(
@@ -45,6 +44,6 @@ class DoorOpens(Family):
         )
         pace = stage.speed
         line = stage.beside(stage.lane_width)[::-1]
-        comes = Beat(when=arrives(at, ttc + 2.0), speed=pace, accel=1000.0)
+        comes = Beat(when=arrives(at, ttc + 2.0), speed=pace, accel=AT_ONCE)
         s = stage.length_of(line) - at - pace * (ttc + 2.5)
         stage.add(Actor(name="oncoming", body=CAR, path=line, s=s, enters=1, beats=(comes,)))

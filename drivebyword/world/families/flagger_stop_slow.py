@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivebyword.core.records import Lights
-from drivebyword.world.cast import BARRIER, CAR, CONE, FLAGGER, Actor, Beat, after, arrives
+from drivebyword.world.cast import AT_ONCE, BARRIER, CAR, CONE, FLAGGER, Actor, Beat, after, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -29,9 +29,8 @@ class FlaggerStopSlow(Family):
         stage.detour = (start - 60.0, start + length + 60.0)
         aside = stage.lane_width / 2 - 0.3
         for k in range(int(length / 5.0) + 1):
-            s = start + 5.0 * k
-            stage.edge(Actor(name=f"cone {k}", body=CONE, path=stage.way.line, s=s, aside=aside, in_traffic=False))
-        stage.edge(Actor(name="barrier", body=BARRIER, path=stage.way.line, s=start, in_traffic=False))
+            stage.edge(stage.standing(f"cone {k}", CONE, start + 5.0 * k, aside))
+        stage.edge(stage.standing("barrier", BARRIER, start))
         paddle = (
             Beat(when=arrives(start, 6.0), lights=Lights.STOP, edge=True),
             Beat(when=after(hold), lights=Lights.GO),
@@ -39,6 +38,6 @@ class FlaggerStopSlow(Family):
         beside = stage.turned(start - 8.0, -(stage.kerb() + 0.5), 3.1416)
         stage.edge(Actor(name="flagger", body=FLAGGER, path=beside, s=5.0, in_traffic=False, beats=paddle))
         line = stage.beside(stage.lane_width)[::-1]
-        comes = Beat(when=arrives(start, 5.5), speed=7.0, accel=1000.0)
+        comes = Beat(when=arrives(start, 5.5), speed=7.0, accel=AT_ONCE)
         s = stage.length_of(line) - start - length - 20.0
         stage.add(Actor(name="oncoming", body=CAR, path=line, s=s, enters=1, beats=(comes,)))

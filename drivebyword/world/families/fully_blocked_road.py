@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.core.records import Lights
+from drivebyword.core.records import HAZARD
 from drivebyword.world.cast import CAR, VAN, Actor
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -32,7 +32,7 @@ class FullyBlockedRoad(Family):
                     body=body,
                     path=stage.turned(s, aside, tilt),
                     s=5.0,
-                    lights=Lights.LEFT | Lights.RIGHT,
+                    lights=HAZARD,
                     in_traffic=False,
                 )
             )

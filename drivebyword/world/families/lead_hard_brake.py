@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivebyword.world.careful import avoids
-from drivebyword.world.cast import CAR, Actor, Beat, after, arrives
+from drivebyword.world.cast import Beat, after, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -29,14 +29,4 @@ class LeadHardBrake(Family):
         stage.preventable = avoids(stage.speed, gap, stage.speed, decel)
         brake = Beat(when=arrives(at, 0.0), speed=0.0, accel=decel, edge=True)
         go_on = Beat(when=after(6.0), speed=stage.speed)
-        stage.add(
-            Actor(
-                name="lead",
-                body=CAR,
-                path=stage.way.line,
-                s=stage.ego_s + gap + CAR.length / 2,
-                speed=stage.speed,
-                gap=gap,
-                beats=stage.edge_beats("lead", brake, go_on),
-            )
-        )
+        stage.add(stage.lead(gap, *stage.edge_beats("lead", brake, go_on)))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.core.records import Lights
 from drivebyword.world.careful import avoids
-from drivebyword.world.cast import CAR, TRUCK, Actor
+from drivebyword.world.cast import CAR, TRUCK
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -32,6 +31,5 @@ class LeadStoppedHiddenByBend(Family):
         for k in range(5):
             s = at - 8.0 - 9.5 * k
             if s > stage.ego_s + 20.0:
-                stage.add(Actor(name=f"truck {k}", body=TRUCK, path=stage.way.line, s=s, aside=aside, in_traffic=False))
-        hazard = Lights.LEFT | Lights.RIGHT
-        stage.edge(Actor(name="stopped", body=CAR, path=stage.way.line, s=at, lights=hazard, in_traffic=False))
+                stage.add(stage.standing(f"truck {k}", TRUCK, s, aside))
+        stage.edge(stage.standing("stopped", CAR, at, hazard=True))

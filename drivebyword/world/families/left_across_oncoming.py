@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.world.cast import CAR, Actor, Beat, after, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -23,11 +22,4 @@ class LeftAcrossOncoming(Family):
         """Send five cars so that the first reaches the junction with the ego."""
         stage.at_junction("left", before=55.0, signal=True, oncoming=True)
         stage.green()
-        path, meets, at = stage.crossing
-        pace, later = stage.draw(self.oncoming_kph) / 3.6, 0.0
-        for k in range(5):
-            first = Beat(when=arrives(at, min(meets / pace, 8.0), least_speed=4.0))
-            comes = Beat(when=after(later), speed=pace, accel=1000.0, edge=k == 0)
-            s = max(meets - 8.0 * pace, 0.0)
-            stage.edge(Actor(name=f"oncoming {k}", body=CAR, path=path, s=s, enters=2, beats=(first, comes)))
-            later += stage.draw(self.gap_s)
+        stage.stream("oncoming", 5, stage.draw(self.oncoming_kph) / 3.6, self.gap_s, 8.0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.core.records import Lights
-from drivebyword.world.cast import CAR, Actor
+from drivebyword.world.cast import CAR
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -25,14 +24,4 @@ class PartialBlocker(Family):
         stage.on_road(stage.draw(self.limit_kph))
         s, aside = stage.ego_s + stage.draw((90.0, 150.0)), stage.draw(self.offset)
         stage.detour = (s - 60.0, s + 60.0)
-        stage.edge(
-            Actor(
-                name="blocker",
-                body=CAR,
-                path=stage.way.line,
-                s=s,
-                aside=aside,
-                lights=Lights.LEFT | Lights.RIGHT,
-                in_traffic=False,
-            )
-        )
+        stage.edge(stage.standing("blocker", CAR, s, aside, hazard=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivebyword.world.careful import avoids
-from drivebyword.world.cast import CAR, Actor, Beat, arrives
+from drivebyword.world.cast import AT_ONCE, CAR, Actor, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -35,6 +35,6 @@ class RedLightRunner(Family):
                 s=meets - pace * seen,
                 speed=0.0,
                 enters=1,
-                beats=(Beat(when=arrives(at, seen), speed=pace, accel=1000.0, edge=True),),
+                beats=(Beat(when=arrives(at, seen), speed=pace, accel=AT_ONCE, edge=True),),
             )
         )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from drivebyword.core.records import Lights
 from drivebyword.world.careful import WANDER, avoids
-from drivebyword.world.cast import CAR, MOTORBIKE, Actor, Beat, arrives
+from drivebyword.world.cast import CAR, MOTORBIKE, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -33,12 +33,7 @@ class TwoBlockersCutOut(Family):
         swing = Beat(
             when=arrives(cue_s, 0.0), aside=stage.lane_width, sideways=sideways, lights=Lights.LEFT, edge=not stage.twin
         )
-        start = stage.ego_s + gap + CAR.length / 2
-        stage.add(
-            Actor(name="lead", body=CAR, path=stage.way.line, s=start, speed=stage.speed, gap=gap, beats=(swing,))
-        )
-        hazard, behind = Lights.LEFT | Lights.RIGHT, first + MOTORBIKE.length / 2 + stagger + CAR.length / 2
-        for name, body, s, aside in (("motorbike", MOTORBIKE, first, 0.3), ("car", CAR, behind, 0.0)):
-            stage.edge(
-                Actor(name=name, body=body, path=stage.way.line, s=s, aside=aside, lights=hazard, in_traffic=False)
-            )
+        stage.add(stage.lead(gap, swing))
+        behind = first + MOTORBIKE.length / 2 + stagger + CAR.length / 2
+        stage.edge(stage.standing("motorbike", MOTORBIKE, first, 0.3, hazard=True))
+        stage.edge(stage.standing("car", CAR, behind, hazard=True))
