@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from drivebyword.core.records import DECISIONS, Episode, InstructionRecord, Weather
+from drivebyword.core.records import DECISIONS, Episode, InstructionRecord
+from drivebyword.core.rig import Weather
 
 
 def decision(name, frames):

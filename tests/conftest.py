@@ -56,7 +56,8 @@ def crossroads():
 
 def left_turn(steps=60, dt=0.2):
     """Return an episode that comes from the south, waits at red, turns left and is told to pull over."""
-    from drivebyword.core.records import Episode, InstructionRecord, Snapshot, Weather
+    from drivebyword.core.records import Episode, InstructionRecord, Snapshot
+    from drivebyword.core.rig import Weather
     from drivebyword.world.rigs import tiny
 
     rig, rng = tiny(), np.random.default_rng(5)

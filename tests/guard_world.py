@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from drivebyword.core.kinematics import CarConfig, CarState, advance
-from drivebyword.core.records import Act, LidarConfig, Observation, RadarConfig, RigConfig, Verdict
+from drivebyword.core.records import Act, Observation, Verdict
+from drivebyword.core.rig import LidarConfig, RadarConfig, RigConfig
 from drivebyword.guard.guard import Guard, GuardConfig
 
 DT = 0.2

@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 
-from drivebyword.core.records import AFFORDANCES, Episode, InstructionRecord, Weather
+from drivebyword.core.records import AFFORDANCES, Episode, InstructionRecord
+from drivebyword.core.rig import Weather
 
 
 def soft_images(rng, frames, height, width):

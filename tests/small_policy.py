@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from drivebyword.core.records import Observation, RigConfig
+from drivebyword.core.records import Observation
+from drivebyword.core.rig import RigConfig
 from drivebyword.model.backbone import DecoderConfig
 from drivebyword.model.frame import EncoderConfig
 from drivebyword.model.policy import Policy, PolicyConfig

@@ -11,7 +11,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from drivebyword.core.kinematics import CarConfig, CarState
-from drivebyword.core.records import EGO_FIELDS, AgentKind, Event, Weather
+from drivebyword.core.records import EGO_FIELDS, AgentKind, Event
+from drivebyword.core.rig import Weather
 from drivebyword.world.env import DrivingEnv
 from drivebyword.world.events import Referee, ego_box, time_to_collision
 from drivebyword.world.graph import RoadGraph

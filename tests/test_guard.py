@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from drivebyword.core.records import Act, Actuation, CameraConfig, VerdictKind
+from drivebyword.core.records import Act, Actuation, VerdictKind
+from drivebyword.core.rig import CameraConfig
 from drivebyword.guard.guard import Guard, GuardConfig
 from drivebyword.guard.limits import LimitsConfig, lateral_accel_of, limit, steering_for
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from calm_drive import calm_drive, events, told
 
-from drivebyword.core.records import Event, InstructionRecord, Observation, Weather
+from drivebyword.core.records import Event, InstructionRecord, Observation
+from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import TEST_SEEDS
 from drivebyword.evaluate import judge, report, rows, suites
 from drivebyword.evaluate.judge import Scene, crashed, read_results, result_of, why_of

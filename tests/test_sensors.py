@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drivebyword.core.records import AgentKind, CameraConfig, RigConfig, Snapshot, Weather
+from drivebyword.core.records import AgentKind, Snapshot
+from drivebyword.core.rig import CameraConfig, RigConfig, Weather
 from drivebyword.world import bodies, kernel, ranging
 from drivebyword.world.ground import Ground
 from drivebyword.world.rigs import reference, tiny

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from drivebyword.core.records import Weather
+    from drivebyword.core.rig import Weather
 
 _WEATHERS = ("day", "night", "fog", "night-fog")
 
@@ -82,7 +82,7 @@ def _later(text: str) -> tuple[float, str]:
 
 def _weather(name: str | None) -> Weather | None:
     """Return the weather of that name."""
-    from drivebyword.core.records import Weather
+    from drivebyword.core.rig import Weather
     from drivebyword.loop.policies import unknown
 
     if name is None:

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
-from drivebyword.core.records import Episode, RigConfig
+from drivebyword.core.records import Episode
+from drivebyword.core.rig import RigConfig
 from drivebyword.core.seeds import require_training_seed
 from drivebyword.data.episode import (
     FRAMES_FILE,

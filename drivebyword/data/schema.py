@@ -15,14 +15,8 @@ import pyarrow as pa
 from jaxtyping import Shaped
 
 from drivebyword.core.edge import EdgeRecord
-from drivebyword.core.records import (
-    AFFORDANCES,
-    EGO_FIELDS,
-    PLAN_DISTANCES,
-    Episode,
-    InstructionRecord,
-    Weather,
-)
+from drivebyword.core.records import AFFORDANCES, EGO_FIELDS, PLAN_DISTANCES, Episode, InstructionRecord
+from drivebyword.core.rig import Weather
 
 IMAGE_PREFIX = "observation.images."
 SCHEMA_VERSION = 2

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from drivebyword.core.records import RigConfig
+from drivebyword.core.rig import RigConfig
 from drivebyword.evaluate.report import commit, machine
 
 FRAMES, WARM_UP = 400, 30

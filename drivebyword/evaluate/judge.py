@@ -18,7 +18,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from drivebyword.core.records import Episode, Event, RigConfig
+from drivebyword.core.records import Episode, Event
+from drivebyword.core.rig import RigConfig
 from drivebyword.data.files import one_line_errors
 from drivebyword.evaluate.report import build_report, commit, write_report
 from drivebyword.evaluate.rows import Row, make_transform

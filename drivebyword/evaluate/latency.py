@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.core.records import Observation, RigConfig
+from drivebyword.core.records import Observation
+from drivebyword.core.rig import RigConfig
 
 if TYPE_CHECKING:
     from drivebyword.model.streaming import StreamingPolicy

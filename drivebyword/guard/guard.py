@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import Act, Actuation, Observation, RigConfig, Verdict, VerdictKind
+from drivebyword.core.records import Act, Actuation, Observation, Verdict, VerdictKind
+from drivebyword.core.rig import RigConfig
 from drivebyword.guard.collision import CollisionConfig, first_hit, roll_out
 from drivebyword.guard.limits import LimitsConfig, limit
 from drivebyword.guard.tracking import Tracker, TrackingConfig, lidar_points, radar_points

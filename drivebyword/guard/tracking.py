@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
 
-from drivebyword.core.records import LidarConfig, RadarConfig
+from drivebyword.core.rig import LidarConfig, RadarConfig
 
 Points = Float[np.ndarray, "P 2"]
 """x, y in the ego frame, metres."""

@@ -16,17 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivebyword.core.records import (
-    Actuation,
-    Decision,
-    Episode,
-    Lights,
-    Observation,
-    RigConfig,
-    Verdict,
-    VerdictKind,
-    Weather,
-)
+from drivebyword.core.records import Actuation, Decision, Episode, Lights, Observation, Verdict, VerdictKind
+from drivebyword.core.rig import RigConfig, Weather
 from drivebyword.data.episode import write_part
 from drivebyword.data.files import write_atomic, write_json
 from drivebyword.loop.driver import Driver, driver_in

@@ -16,7 +16,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from drivebyword.core.edge import EdgeRecord
-from drivebyword.core.records import RigConfig, Snapshot
+from drivebyword.core.records import Snapshot
+from drivebyword.core.rig import RigConfig
 from drivebyword.data.files import atomic_path, one_line_errors, write_atomic
 from drivebyword.world.env import DrivingEnv
 from drivebyword.world.families import FAMILIES

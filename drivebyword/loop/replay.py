@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import Episode, LidarConfig, RigConfig
+from drivebyword.core.records import Episode
+from drivebyword.core.rig import LidarConfig, RigConfig
 from drivebyword.data.files import write_atomic
 from drivebyword.loop.film import encode_webp
 from drivebyword.loop.mapping import heads_near, map_near, rounded, standing_near

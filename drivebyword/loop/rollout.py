@@ -24,8 +24,8 @@ from drivebyword.core.records import (
     Observation,
     Reason,
     Verdict,
-    Weather,
 )
+from drivebyword.core.rig import Weather
 from drivebyword.loop.driver import Driver
 
 if TYPE_CHECKING:

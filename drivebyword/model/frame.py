@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from drivebyword.core.records import RigConfig
+from drivebyword.core.rig import RigConfig
 from drivebyword.model.layers import CrossAttention, RMSNorm
 from drivebyword.model.ranging import EgoEncoder, LidarEncoder, Normalisation, RadarEncoder
 from drivebyword.model.vision import EXTREMES, Vision

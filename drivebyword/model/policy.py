@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from drivebyword.core.records import AFFORDANCES, INTENTS, PLAN_DISTANCES, RigConfig
+from drivebyword.core.records import AFFORDANCES, INTENTS, PLAN_DISTANCES
+from drivebyword.core.rig import RigConfig
 from drivebyword.model.backbone import Decoder, DecoderConfig
 from drivebyword.model.frame import EncoderConfig, FrameEncoder, Maps, Words
 from drivebyword.model.layers import CrossAttention, RMSNorm

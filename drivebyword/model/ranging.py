@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import LidarConfig, RadarConfig
+from drivebyword.core.rig import LidarConfig, RadarConfig
 from drivebyword.model.layers import CrossAttention, EncoderBlock, as_bias
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from drivebyword.core.records import CameraConfig
+from drivebyword.core.rig import CameraConfig
 from drivebyword.model.layers import EncoderBlock, as_bias
 
 FINE = 4

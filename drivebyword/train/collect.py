@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from drivebyword.core.records import RigConfig
+from drivebyword.core.rig import RigConfig
 from drivebyword.core.seeds import require_training_seed
 from drivebyword.loop.batching import Checkpoint, Networks
 from drivebyword.loop.fleet import run_tasks, with_progress

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drivebyword.core.records import RigConfig
+from drivebyword.core.rig import RigConfig
 from drivebyword.data.dataset import Dataset
 from drivebyword.data.files import write_json
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig

@@ -17,7 +17,8 @@ from jaxtyping import Float, Float32
 
 from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.kinematics import CarConfig, CarState, advance
-from drivebyword.core.records import Event, Observation, RigConfig, Snapshot, Weather
+from drivebyword.core.records import Event, Observation, Snapshot
+from drivebyword.core.rig import RigConfig, Weather
 from drivebyword.world import events
 from drivebyword.world.demand import Demand, Spawn
 from drivebyword.world.graph import LaneMatch, RoadGraph
@@ -27,11 +28,11 @@ from drivebyword.world.observing import as_dict, observation_space
 from drivebyword.world.odometer import Odometer
 from drivebyword.world.place import Place, Places
 from drivebyword.world.play import Play
-from drivebyword.world.roads import RoadMap, sample_town
+from drivebyword.world.roads import RoadMap
 from drivebyword.world.saying import typed_of, wording_of
 from drivebyword.world.scenario import Scenario, Scene, find_scenario
 from drivebyword.world.stage import Stage
-from drivebyword.world.starts import place_ego, place_for
+from drivebyword.world.starts import settle, starting_speed
 from drivebyword.world.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -129,7 +130,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.weather = options.get("weather") or self.scene.weather
         typed = typed_of(options.get("instruction"))
         stage, wording = self._set_stage(), wording_of(options.get("wording") or "train")
-        spawn = stage.spawn if stage else self._settle(typed)
+        if stage is None:
+            self._place, spawn = settle(self._places, self.scene, typed)
+        else:
+            self._place, spawn = stage.place, stage.spawn
         self._start(spawn, [] if typed or stage else list(self.scene.script), wording)
         if stage is not None:
             self._play = Play(stage, self.traffic, self.car, self.dt)
@@ -226,18 +230,6 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
 
     # ------------------------------------------------------------------ inside
 
-    def _settle(self, typed: tuple[str, str | None] | None) -> Spawn:
-        """Choose town and start; a typed instruction may need a town that offers it."""
-        rng = np.random.default_rng([self.scene.seed, 5])
-        config = self.scene.town
-        for attempt in range(24):
-            self._place = self._places.get(config)
-            spawn = place_for(self.graph, typed[1], rng) if typed else place_ego(self.graph, rng)
-            if spawn is not None:
-                return spawn
-            config = sample_town(self.scene.town.seed + 7_000_000 + attempt)
-        raise ValueError(f"no town near seed {self.scene.seed} offers {typed[1] if typed else 'a start'!r}")
-
     def _set_stage(self) -> Stage | None:
         """Build the scene of an edge case's family; None in nominal scenes."""
         self._play = None
@@ -245,7 +237,6 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             return None
         stage = Stage(self.scene.seed, self.scene.family.name, self.scene.twin, self._places.get)
         self.scene.family.build(stage)
-        self._place = stage.place
         return stage
 
     def _start(self, spawn: Spawn, script: list[str], wording: Any) -> None:
@@ -265,16 +256,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._speed_factor = self._idle_s = 0.0
         self._read()
         if script and rng.random() > 0.4:  # else from a standstill
-            self._state.speed = self._safe_start(rng)
+            limit = self.road_map.lanes[self._match.lane].speed_limit if self._match is not None else 8.0
+            self._state.speed = starting_speed(self.traffic.ahead()[0], self._ahead(), limit, rng)
         self._apply_route()
         self._place.expert.reset(self.weather)
-
-    def _safe_start(self, rng: np.random.Generator) -> float:
-        """Draw a speed to start with from which the car can still stop behind who is ahead, and at the junction."""
-        gap, _ = self.traffic.ahead()
-        room = max(0.0, min(gap - 8.0, self._ahead() - 6.0))
-        limit = self.road_map.lanes[self._match.lane].speed_limit if self._match is not None else 8.0
-        return float(min(rng.uniform(2.0, 0.8 * limit), math.sqrt(2 * 1.5 * room)))
 
     def _read(self) -> None:
         """Read everybody's state after a step."""

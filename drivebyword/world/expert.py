@@ -14,15 +14,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from drivebyword.core.kinematics import CarConfig, CarState, advance
-from drivebyword.core.records import (
-    PLAN_DISTANCES,
-    AgentKind,
-    Lights,
-    Reason,
-    SignalState,
-    Snapshot,
-    Weather,
-)
+from drivebyword.core.records import PLAN_DISTANCES, AgentKind, Lights, Reason, SignalState, Snapshot
+from drivebyword.core.rig import Weather
 from drivebyword.world import pedals
 from drivebyword.world.caution import Ahead, find_conflict, find_gap, find_leader
 from drivebyword.world.directing import find_direction

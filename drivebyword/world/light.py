@@ -14,7 +14,7 @@ import numba as nb
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.core.records import Weather
+from drivebyword.core.rig import Weather
 from drivebyword.world.solids import SUN
 
 SUN_X, SUN_Y, SUN_Z = SUN

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from drivebyword.core.records import Observation, RigConfig
+from drivebyword.core.records import Observation
+from drivebyword.core.rig import RigConfig
 
 
 def observation_space(rig: RigConfig, render_sensors: bool) -> spaces.Dict:

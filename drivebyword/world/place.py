@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 
 from drivebyword.core.geometry import box_corners, resample, wrap_angle
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import RigConfig, Snapshot, Weather
+from drivebyword.core.records import Snapshot
+from drivebyword.core.rig import RigConfig, Weather
 from drivebyword.world.demand import Streets
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import RoadMap, TownConfig, build_town

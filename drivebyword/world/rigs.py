@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivebyword.core.records import CameraConfig, LidarConfig, RadarConfig, RigConfig
+from drivebyword.core.rig import CameraConfig, LidarConfig, RadarConfig, RigConfig
 
 
 def tiny() -> RigConfig:

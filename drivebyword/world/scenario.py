@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from drivebyword.core.records import JUNCTION_INTENTS, Weather
+from drivebyword.core.records import JUNCTION_INTENTS
+from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
 from drivebyword.world.families import FAMILIES
 from drivebyword.world.family import Family

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import CameraConfig, RigConfig, Snapshot, Weather
+from drivebyword.core.records import Snapshot
+from drivebyword.core.rig import CameraConfig, RigConfig, Weather
 from drivebyword.world.bodies import gather
 from drivebyword.world.faces import CANDIDATES
 from drivebyword.world.ground import PALETTE, Ground

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.geometry import arc_lengths, resample
-from drivebyword.core.records import HAZARD, Lights, Weather
+from drivebyword.core.records import HAZARD, Lights
+from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
 from drivebyword.world.cast import AT_ONCE, CAR, Actor, Beat, Body, after, arrives
 from drivebyword.world.demand import Spawn

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from drivebyword.core.records import JUNCTION_INTENTS
 from drivebyword.world.demand import Spawn
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.judging import direction_of
+from drivebyword.world.place import Place, Places
+from drivebyword.world.roads import sample_town
+
+if TYPE_CHECKING:
+    from drivebyword.world.scenario import Scene
+
+
+def settle(places: Places, scene: Scene, typed: tuple[str, str | None] | None) -> tuple[Place, Spawn]:
+    """Choose town and start of a nominal scene; a typed instruction may need a town that offers it."""
+    rng = np.random.default_rng([scene.seed, 5])
+    config = scene.town
+    for attempt in range(24):
+        place = places.get(config)
+        spawn = place_for(place.graph, typed[1], rng) if typed else place_ego(place.graph, rng)
+        if spawn is not None:
+            return place, spawn
+        config = sample_town(scene.town.seed + 7_000_000 + attempt)
+    raise ValueError(f"no town near seed {scene.seed} offers {typed[1] if typed else 'a start'!r}")
+
+
+def starting_speed(gap: float, ahead: float, limit: float, rng: np.random.Generator) -> float:
+    """Draw a speed in m/s from which the car can still stop behind who is `gap` metres ahead, and at the junction."""
+    room = max(0.0, min(gap - 8.0, ahead - 6.0))
+    return float(min(rng.uniform(2.0, 0.8 * limit), math.sqrt(2 * 1.5 * room)))
 
 
 def place_ego(graph: RoadGraph, rng: np.random.Generator) -> Spawn:

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from drivebyword.core.geometry import box_corners, to_ego
 from drivebyword.core.kinematics import CarConfig
-from drivebyword.core.records import PEOPLE, AgentKind, CameraConfig, Snapshot, Weather
+from drivebyword.core.records import PEOPLE, AgentKind, Snapshot
+from drivebyword.core.rig import CameraConfig, Weather
 from drivebyword.world.bodies import CAR_COLOURS, CLOTHES, EGO_COLOUR, EGO_KEY
 from drivebyword.world.closeup import CloseUp
 from drivebyword.world.ground import Ground

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.core.records import Weather
+from drivebyword.core.rig import Weather
 from drivebyword.world.cast import CAR
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from drivebyword.core.records import Weather
+from drivebyword.core.rig import Weather
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.core.records import Lights, Weather
+from drivebyword.core.records import Lights
+from drivebyword.core.rig import Weather
 from drivebyword.world.cast import OFFICER, Actor, Beat, after, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
