@@ -9,7 +9,7 @@ import pytest
 
 from drivebyword.core.records import AgentKind, Snapshot
 from drivebyword.core.rig import CameraConfig, RigConfig, Weather
-from drivebyword.world import bodies, kernel, ranging
+from drivebyword.world import bodies, kernel, radar, ranging
 from drivebyword.world.ground import Ground
 from drivebyword.world.rigs import reference, tiny
 from drivebyword.world.roads import Junction, Lane, Link, RoadMap, SignalHead
@@ -273,7 +273,12 @@ def test_scenery_keeps_off_the_road(town):
 
 @pytest.mark.parametrize(
     ("module", "names"),
-    [(kernel, ("faces", "light", "noise", "solids", "texels")), (ranging, ("noise", "solids")), (bodies, ("solids",))],
+    [
+        (kernel, ("backdrop", "faces", "jit", "light", "noise", "solids", "texels")),
+        (ranging, ("jit", "noise", "solids")),
+        (radar, ("jit", "noise", "ranging", "solids")),
+        (bodies, ("jit", "solids")),
+    ],
 )
 def test_compiled_files_name_what_they_compile_in(module, names):
     """Else numba would go on using an old compilation after only a called file changed."""

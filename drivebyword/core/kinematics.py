@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import atan, cos, exp, sin, tan
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float
+from numba import njit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,47 +73,56 @@ def advance(
     state: CarState, actuation: Float[np.ndarray, " 3"], dt: float, car: CarConfig, substep: float = 0.02
 ) -> CarState:
     """Move the car by `dt` seconds under one held actuation (steering, throttle, brake), already in range."""
-    s = CarState(*(getattr(state, f) for f in CarState.__slots__))
-    want_steer = float(actuation[0]) * car.steer_max
-    n = max(1, round(dt / substep))
-    h = dt / n
-    keep_throttle, keep_brake = exp(-h / car.throttle_lag), exp(-h / car.brake_lag)
-    rear = car.wheelbase - car.front_axle_to_mass
-    for _ in range(n):
-        s.steer += min(max(want_steer - s.steer, -car.steer_rate_max * h), car.steer_rate_max * h)
-        s.throttle = float(actuation[1]) + (s.throttle - float(actuation[1])) * keep_throttle
-        s.brake = float(actuation[2]) + (s.brake - float(actuation[2])) * keep_brake
-        push = s.throttle * car.throttle_accel * max(0.0, 1.0 - s.speed / car.top_speed)
-        drag = (car.rolling + car.drag * s.speed * s.speed) if s.speed > 0 else 0.0
-        grip = car.friction * 9.81
-        accel = max(-grip, min(grip, push - s.brake * car.brake_decel - drag))
-        before = s.speed
-        s.speed = max(0.0, s.speed + accel * h)
-        s.accel = (s.speed - before) / h
-        v = s.speed
-        kinematic = v * tan(s.steer) / car.wheelbase
+    before = tuple(float(getattr(state, name)) for name in CarState.__slots__)
+    body = tuple(float(getattr(car, name)) for name in CarConfig.__slots__)
+    steering, throttle, brake = (float(value) for value in actuation)
+    return CarState(*_advance(before, body, steering * car.steer_max, throttle, brake, dt, max(1, round(dt / substep))))
+
+
+@njit(cache=True)
+@no_type_check
+def _advance(state, car, want_steer, want_throttle, want_brake, dt, substeps):  # type: ignore[no-untyped-def]
+    """Take all substeps; `state` and `car` are the values of CarState and CarConfig, in the order of their fields."""
+    x, y, yaw, speed, yaw_rate, lateral_speed, steer, throttle, brake, gained = state
+    (_, _, _, wheelbase, _, front, mass, inertia, cf, cr, _, steer_rate_max, throttle_accel, brake_decel, throttle_lag,
+     brake_lag, drag_2, rolling, top_speed, friction) = car  # fmt: skip
+    h = dt / substeps
+    keep_throttle, keep_brake = exp(-h / throttle_lag), exp(-h / brake_lag)
+    rear = wheelbase - front
+    for _ in range(substeps):
+        steer += min(max(want_steer - steer, -steer_rate_max * h), steer_rate_max * h)
+        throttle = want_throttle + (throttle - want_throttle) * keep_throttle
+        brake = want_brake + (brake - want_brake) * keep_brake
+        push = throttle * throttle_accel * max(0.0, 1.0 - speed / top_speed)
+        drag = (rolling + drag_2 * speed * speed) if speed > 0 else 0.0
+        grip = friction * 9.81
+        accel = max(-grip, min(grip, push - brake * brake_decel - drag))
+        before = speed
+        speed = max(0.0, speed + accel * h)
+        gained = (speed - before) / h
+        v = speed
+        kinematic = v * tan(steer) / wheelbase
         if v < 3.0:
-            s.yaw_rate, s.lateral_speed = kinematic, 0.0
+            yaw_rate, lateral_speed = kinematic, 0.0
         else:
             # Semi-implicit: both lateral states decay much faster than h resolves at low speed.
-            cf, cr, a, b = car.cornering_front, car.cornering_rear, car.front_axle_to_mass, rear
-            slip_f = atan((s.lateral_speed + a * s.yaw_rate) / v) - s.steer
-            slip_r = atan((s.lateral_speed - b * s.yaw_rate) / v)
-            limit = car.friction * car.mass * 9.81 / 2
+            slip_f = atan((lateral_speed + front * yaw_rate) / v) - steer
+            slip_r = atan((lateral_speed - rear * yaw_rate) / v)
+            limit = friction * mass * 9.81 / 2
             force_f = min(max(-cf * slip_f, -limit), limit)
             force_r = min(max(-cr * slip_r, -limit), limit)
-            damp_y = 1.0 + h * (cf + cr) / (car.mass * v)
-            damp_r = 1.0 + h * (a * a * cf + b * b * cr) / (car.yaw_inertia * v)
-            s.lateral_speed += h * ((force_f + force_r) / car.mass - v * s.yaw_rate) / damp_y
-            s.yaw_rate += h * (a * force_f - b * force_r) / car.yaw_inertia / damp_r
+            damp_y = 1.0 + h * (cf + cr) / (mass * v)
+            damp_r = 1.0 + h * (front * front * cf + rear * rear * cr) / (inertia * v)
+            lateral_speed += h * ((force_f + force_r) / mass - v * yaw_rate) / damp_y
+            yaw_rate += h * (front * force_f - rear * force_r) / inertia / damp_r
             blend = min(1.0, (v - 3.0) / 2.0)
-            s.yaw_rate = blend * s.yaw_rate + (1 - blend) * kinematic
-            s.lateral_speed *= blend
+            yaw_rate = blend * yaw_rate + (1 - blend) * kinematic
+            lateral_speed *= blend
         # The rear axle slides by the lateral speed at the mass point less the yaw about it.
-        slide = s.lateral_speed - rear * s.yaw_rate if v >= 3.0 else 0.0
+        slide = lateral_speed - rear * yaw_rate if v >= 3.0 else 0.0
         slide *= min(1.0, max(0.0, (v - 3.0) / 2.0))
-        mid = s.yaw + 0.5 * s.yaw_rate * h
-        s.x += (v * cos(mid) - slide * sin(mid)) * h
-        s.y += (v * sin(mid) + slide * cos(mid)) * h
-        s.yaw += s.yaw_rate * h
-    return s
+        mid = yaw + 0.5 * yaw_rate * h
+        x += (v * cos(mid) - slide * sin(mid)) * h
+        y += (v * sin(mid) + slide * cos(mid)) * h
+        yaw += yaw_rate * h
+    return x, y, yaw, speed, yaw_rate, lateral_speed, steer, throttle, brake, gained

@@ -5,12 +5,12 @@ One compiled call for a snapshot; every sensor then reads the same table.
 
 from __future__ import annotations
 
-from math import cos, hypot, pi, sin
+from math import cos, hypot, pi, sin, sqrt
 from typing import no_type_check
 
-import numba as nb
 import numpy as np
 
+from drivebyword.world.jit import leaf, outer
 from drivebyword.world.solids import (
     BLUE,
     BOX,
@@ -48,7 +48,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "c45af0131e44"
+CALLED = "051e1b29a648"
 """Content of the files this one compiles in; a test says what to write. numba's cache sees only this file change."""
 CAR_COLOURS = np.array(
     [
@@ -69,7 +69,7 @@ LAMP_DIAMETER = 0.56
 FALL_X, FALL_Y = -SUN[0] / SUN[2], -SUN[1] / SUN[2]
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _put(floats, codes, n, place, heading, size, heights, colour, shape, shader, owner, flags, refl):  # type: ignore[no-untyped-def]
     """Write row n: a part at (ahead, left) of a body whose place is (x, y, cos, sin)."""
@@ -88,7 +88,7 @@ def _put(floats, codes, n, place, heading, size, heights, colour, shape, shader,
     return n + 1
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _car(floats, codes, n, place, length, width, height, colour, owner, flags, kind):  # type: ignore[no-untyped-def]
     """Add a car or van: a body up to the belt line, and tapered glass with a painted roof."""
@@ -107,7 +107,7 @@ def _car(floats, codes, n, place, length, width, height, colour, owner, flags, k
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _truck(floats, codes, n, place, length, width, height, colour, owner, flags):  # type: ignore[no-untyped-def]
     """Add a chassis, a cab and a cargo box."""
@@ -122,7 +122,7 @@ def _truck(floats, codes, n, place, length, width, height, colour, owner, flags)
                 (214.0, 212.0, 204.0), BOX, CARGO, owner, flags, 0.5)  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _person(floats, codes, n, place, height, foot, colour, legs, owner, stride, seated):  # type: ignore[no-untyped-def]
     """Add legs, a torso and a head; `stride` swings the legs."""
@@ -142,7 +142,7 @@ def _person(floats, codes, n, place, height, foot, colour, legs, owner, stride, 
                 owner, 0, 0.3)  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _bicycle(floats, codes, n, place, length, height, colour, legs, owner):  # type: ignore[no-untyped-def]
     """Add two wheels, a frame and a rider."""
@@ -154,7 +154,7 @@ def _bicycle(floats, codes, n, place, length, height, colour, legs, owner):  # t
     return _person(floats, codes, n, place, max(height, 1.65), 0.45, colour, legs, owner, 0.0, True)
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _cone(floats, codes, n, place, width, height, owner):  # type: ignore[no-untyped-def]
     """Add a foot, an orange cone and its white band."""
@@ -169,7 +169,7 @@ def _cone(floats, codes, n, place, width, height, owner):  # type: ignore[no-unt
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _barrier(floats, codes, n, place, width, height, owner):  # type: ignore[no-untyped-def]
     """Add two feet and a board striped red and white."""
@@ -183,7 +183,7 @@ def _barrier(floats, codes, n, place, width, height, owner):  # type: ignore[no-
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _animal(floats, codes, n, place, length, width, height, owner, stride):  # type: ignore[no-untyped-def]
     """Add four legs, a trunk and a head."""
@@ -198,7 +198,7 @@ def _animal(floats, codes, n, place, length, width, height, owner, stride):  # t
                 ELLIPSOID, FLAT, owner, 0, 0.3)  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _director(floats, codes, n, place, height, owner, kind, sign, time):  # type: ignore[no-untyped-def]
     """Add a police officer or a flagger: a vest that shines, and an arm or a paddle that says what to do."""
@@ -237,7 +237,7 @@ def _director(floats, codes, n, place, height, owner, kind, sign, time):  # type
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _add_thing(floats, codes, n, place, agent, kind, flags, paint, owner, time):  # type: ignore[no-untyped-def]
     """Add what is no ordinary road user."""
@@ -258,7 +258,7 @@ def _add_thing(floats, codes, n, place, agent, kind, flags, paint, owner, time):
     return _director(floats, codes, n, place, height, owner, kind, flags, time)
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: ignore[no-untyped-def]
     """Add the solids of one road user; return the new row count."""
@@ -295,7 +295,7 @@ def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: 
     return _person(floats, codes, n, place, height, 0.0, cloth, legs, owner, stride, False)
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _add_shadow(floats, codes, n, agent, owner, strength):  # type: ignore[no-untyped-def]
     """Add the shadow of one road user: two flat boxes, the inner one darker, shifted away from the sun."""
@@ -308,7 +308,7 @@ def _add_shadow(floats, codes, n, agent, owner, strength):  # type: ignore[no-un
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@leaf
 @no_type_check
 def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
     """Add the three lamps of a signal head; unlit ones stay dark glass."""
@@ -325,7 +325,7 @@ def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
     return n
 
 
-@nb.njit(cache=True, nogil=True)
+@outer
 @no_type_check
 def gather(
     floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
@@ -335,9 +335,26 @@ def gather(
     Returns the row count and the rows' order, nearest first. Agents beyond `keep` metres and scenery
     beyond `reach` are left out.
     """
+    n = _fill(
+        floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
+    )
+    distance = np.empty(n, np.float32)
+    for k in range(n):
+        dx, dy = floats[k, CX] - x, floats[k, CY] - y
+        distance[k] = sqrt(dx * dx + dy * dy)
+    return n, np.argsort(distance)
+
+
+@leaf
+@no_type_check
+def _fill(
+    floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
+):  # type: ignore[no-untyped-def]
+    """Write the rows of `gather`; return how many."""
     n = 0
     for k in range(scenery_f.shape[0]):
-        far = hypot(scenery_f[k, CX] - x, scenery_f[k, CY] - y) - scenery_f[k, RAD]
+        dx, dy = scenery_f[k, CX] - x, scenery_f[k, CY] - y
+        far = sqrt(dx * dx + dy * dy) - scenery_f[k, RAD]
         # Small things vanish long before buildings do.
         if far < reach * (1.0 if scenery_f[k, RAD] > 2.5 else 0.55) and n < floats.shape[0]:
             for c in range(SOLID_FLOATS):
@@ -348,15 +365,13 @@ def gather(
     for k in range(heads.shape[0]):
         dx, dy = x - heads[k, 0], y - heads[k, 1]
         # A face turned away shows no lamps.
-        if hypot(dx, dy) < 130.0 and dx * cos(heads[k, 3]) + dy * sin(heads[k, 3]) > -1.0:
+        if dx * dx + dy * dy < 130.0 * 130.0 and dx * cos(heads[k, 3]) + dy * sin(heads[k, 3]) > -1.0:
             n = _add_lamps(floats, codes, n, heads[k], states[k])
     for k in range(agents.shape[0]):
-        far = hypot(agents[k, 0] - x, agents[k, 1] - y)
+        dx, dy = agents[k, 0] - x, agents[k, 1] - y
+        far = sqrt(dx * dx + dy * dy)
         if far < 60.0 and n + 2 < floats.shape[0]:
             n = _add_shadow(floats, codes, n, agents[k], k, shadow)
         if far < keep:
             n = add_agent(floats, codes, n, agents[k], kinds[k], lamps[k], keys[k], k, time)
-    distance = np.empty(n, np.float32)
-    for k in range(n):
-        distance[k] = hypot(floats[k, CX] - x, floats[k, CY] - y)
-    return n, np.argsort(distance)
+    return n

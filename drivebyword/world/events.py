@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float
 from numba import njit
 
-from drivebyword.core.geometry import box_corners
 from drivebyword.core.kinematics import CarConfig, CarState
 from drivebyword.core.records import PEOPLE, THINGS, AgentKind, Event, SignalState
 from drivebyword.world.graph import LaneMatch, RoadGraph
@@ -182,11 +181,9 @@ class Referee:
         return match.wrong_way or abs(match.offset) + self.car.width / 2 > lane.width / 2 + 0.1
 
     def _off_road(self, box: Float[np.ndarray, " 5"]) -> Event:
-        points = np.concatenate([box_corners(*box), box[None, :2]])
-        on = self.graph.is_drivable(points)
+        corners, middle = self.graph.off_road(box)
         # The middle alone may lie on the hair between two lanes' rasters.
-        corners = int((~on[:4]).sum())
-        off = corners >= 2 or (corners == 1 and not on[4])
+        off = corners >= 2 or (corners == 1 and middle)
         self.offroad_s = self.offroad_s + self.dt if off else 0.0
         return Event.OFFROAD if off else Event.NONE
 

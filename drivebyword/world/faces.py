@@ -12,16 +12,15 @@ from __future__ import annotations
 from math import asin, atan2, cos, exp, floor, hypot, sin, sqrt
 from typing import no_type_check
 
+from drivebyword.world.jit import fast_inlined, fast_leaf
 from drivebyword.world.light import (
     AMBIENT,
     FOG_R,
     HEAD,
     INV_VIS,
     NIGHT,
-    compiled,
     face_light,
     headlight,
-    inlined,
     lattice,
 )
 from drivebyword.world.solids import (
@@ -72,7 +71,7 @@ SPANS = 160
 KEY, LOW, HIGH, DIST, SR, SG, SB, TEX, U, PRIM, GAIN, FOG = range(12)
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def slab(f, ox, oy, dx, dy, hl, hw, shift):  # type: ignore[no-untyped-def]
     """Cut a ray with a rectangle in its own frame: entry, exit, and the face entered (0 front .. 3 right)."""
@@ -91,7 +90,7 @@ def slab(f, ox, oy, dx, dy, hl, hw, shift):  # type: ignore[no-untyped-def]
     return y_in, out, (3 if dy > 0 else 2)
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def emit(spans, n, key, low, high, dist, r, g, b, light, gain, glow):  # type: ignore[no-untyped-def]
     """Append a span whose colour is final: lit by `gain`, dimmed by fog; `glow` shines on its own."""
@@ -108,7 +107,7 @@ def emit(spans, n, key, low, high, dist, r, g, b, light, gain, glow):  # type: i
     return n + 1
 
 
-@inlined
+@fast_inlined
 @no_type_check
 def textured(spans, n, shader, u, prim):  # type: ignore[no-untyped-def]
     """Mark the span written last as textured by rows."""
@@ -116,14 +115,14 @@ def textured(spans, n, shader, u, prim):  # type: ignore[no-untyped-def]
     return n
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def mark(spans, n, key, low, high, z, t, colour, light, gain, glow):  # type: ignore[no-untyped-def]
     """Append a band between two heights on a face `t` metres away."""
     return emit(spans, n, key, (low - z) / t, (high - z) / t, t, colour[0], colour[1], colour[2], light, gain, glow)
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def mark_rear(spans, n, f, flags, shader, u, t, key, z, light, gain):  # type: ignore[no-untyped-def]
     """Add brake lamps, indicators, plate and rear window."""
@@ -147,7 +146,7 @@ def mark_rear(spans, n, f, flags, shader, u, t, key, z, light, gain):  # type: i
     return n
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def mark_front(spans, n, f, flags, shader, u, t, key, z, light, gain):  # type: ignore[no-untyped-def]
     """Add headlamps, indicators, grille and windscreen. Flag 8 marks a truck's cab, whose body has the indicators."""
@@ -164,7 +163,7 @@ def mark_front(spans, n, f, flags, shader, u, t, key, z, light, gain):  # type: 
     return mark(spans, n, key, foot, foot + 0.12, z, t, BLACK, light, gain, False)
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def mark_side(spans, n, f, flags, shader, left, ahead, t, key, z, light, gain):  # type: ignore[no-untyped-def]
     """Add wheels, windows of a bus, and the indicator of this side."""
@@ -188,7 +187,7 @@ def mark_side(spans, n, f, flags, shader, left, ahead, t, key, z, light, gain): 
     return n
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def cut_ellipsoid(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # type: ignore[no-untyped-def]
     """Cut an upright ellipsoid of revolution: its stretch of slopes is exact."""
@@ -200,7 +199,7 @@ def cut_ellipsoid(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # typ
     slice_r = sqrt(radius * radius - aside * aside)
     stretch = (f[Z1] - f[Z0]) / (2.0 * radius)
     up = ((f[Z0] + f[Z1]) * 0.5 - cam[2]) / stretch
-    reach = hypot(along, up)
+    reach = sqrt(along * along + up * up)
     if reach <= slice_r:
         return n
     middle, half = atan2(up, along), asin(slice_r / reach)
@@ -230,7 +229,7 @@ def cut_ellipsoid(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # typ
     return n
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # type: ignore[no-untyped-def]
     """Cut a box or a tapered box; add its side, its top or underside, and marks on the side."""
@@ -321,11 +320,12 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
     return n
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, floats, codes, table, counts):  # type: ignore[no-untyped-def]
     """List, for every pixel column, the solids that may show in it, nearest first."""
     cs, sn = cos(cam[3]), sin(cam[3])
+    rim_c, rim_s = cos(half_fov), sin(half_fov)
     for k in range(width):
         counts[k] = 0
     for j in range(count):
@@ -333,7 +333,12 @@ def bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, fl
         f = floats[p]
         px, py = f[CX] - cam[0], f[CY] - cam[1]
         ahead, left = px * cs + py * sn, py * cs - px * sn
-        distance = hypot(ahead, left)
+        distance = sqrt(ahead * ahead + left * left)
+        # Most of what is out of sight is so by a wide margin: no angles needed.
+        beyond_left = ahead * rim_s - left * rim_c < -f[RAD]
+        beyond_right = ahead * rim_s + left * rim_c < -f[RAD]
+        if (beyond_left and beyond_right) or (rim_c >= 0.0 and (beyond_left or beyond_right)):
+            continue
         low, high = -half_fov, half_fov
         if distance > f[RAD] + 0.05:
             middle = atan2(left, ahead)

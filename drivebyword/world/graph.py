@@ -73,6 +73,27 @@ def _nearest(x, y, yaw, segments, starts, items, x0, y0, cell, columns, rows):  
     return best
 
 
+@njit(cache=True)
+@no_type_check
+def _off_road(box, mask, x0, y0):  # type: ignore[no-untyped-def]
+    """Count the corners of a box whose cell of the drivable raster is not road; and tell of its middle."""
+    c, s = np.cos(box[2]), np.sin(box[2])
+    corners, middle = 0, False
+    for k in range(5):
+        along, across = 0.0, 0.0
+        if k < 4:
+            along, across = (0.5 if k % 2 == 0 else -0.5) * box[3], (0.5 if k < 2 else -0.5) * box[4]
+        column = int(np.floor((box[0] + along * c - across * s - x0) / RASTER))
+        row = int(np.floor((box[1] + along * s + across * c - y0) / RASTER))
+        inside = 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]
+        off = not inside or not mask[row, column]
+        if k < 4:
+            corners += off
+        else:
+            middle = off
+    return corners, middle
+
+
 class RoadGraph:
     """A RoadMap indexed for driving on it."""
 
@@ -213,6 +234,10 @@ class RoadGraph:
         inside = (cells >= 0).all(1) & (cells[:, 0] < columns) & (cells[:, 1] < rows)
         cells[~inside] = 0
         return inside & self.drivable_mask[cells[:, 1], cells[:, 0]]
+
+    def off_road(self, box: Float[np.ndarray, " 5"]) -> tuple[int, bool]:
+        """Tell how many corners of a box (centre x, y, yaw, length, width) are off the road, and if its middle is."""
+        return _off_road(box, self.drivable_mask, float(self.mask_origin[0]), float(self.mask_origin[1]))
 
     def _build_index(self) -> None:
         """Lay every drive and internal lane's segments into grid cells."""

@@ -8,11 +8,12 @@ so edges are anti-aliased without more rays. `SUB` columns are cast for every pi
 
 from __future__ import annotations
 
-from math import cos, floor, hypot, sin
+from math import cos, floor, sin, sqrt
 from typing import no_type_check
 
 import numpy as np
 
+from drivebyword.world.backdrop import backdrop
 from drivebyword.world.faces import (
     DIST,
     FOG,
@@ -32,17 +33,10 @@ from drivebyword.world.faces import (
     cut_ellipsoid,
     slab,
 )
+from drivebyword.world.jit import fast_inlined, fast_leaf, outer
 from drivebyword.world.light import (
-    AMBIENT,
     EXPOSURE,
-    FOG_R,
-    HEAD,
-    HOR_R,
-    ICE,
     NIGHT,
-    compiled,
-    headlight,
-    inlined,
     lattice,
     scramble,
 )
@@ -67,13 +61,12 @@ from drivebyword.world.solids import (
     Z0,
     Z1,
 )
-from drivebyword.world.texels import close, smooth
 
-CALLED = "72a193698800"
+CALLED = "1c172e7b6674"
 """Content of the files whose compiled functions are called here; a test says what to write."""
 
 
-@inlined
+@fast_inlined
 @no_type_check
 def _window_share(z, floor_height):  # type: ignore[no-untyped-def]
     """Integrate, from the ground to z, the rows of windows: 45% of every storey."""
@@ -82,7 +75,7 @@ def _window_share(z, floor_height):  # type: ignore[no-untyped-def]
     return (k * 0.45 + min(max(storey - k - 0.30, 0.0), 0.45)) * floor_height
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-untyped-def]
     """Paint one span into its column where nothing nearer is; returns the weight painted."""
@@ -149,7 +142,7 @@ def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-
     return painted
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def _shadow(f, dirx, diry, cam, g, cy, shade):  # type: ignore[no-untyped-def]
     """Darken the rows where a flat shadow lies."""
@@ -169,7 +162,7 @@ def _shadow(f, dirx, diry, cam, g, cy, shade):  # type: ignore[no-untyped-def]
             shade[row] *= 1.0 - f[SEED] * cover
 
 
-@compiled
+@fast_leaf
 @no_type_check
 def _develop(image, out, gain, key, noise):  # type: ignore[no-untyped-def]
     """Expose, add read and shot noise, and round to bytes; a flat loop, so that it runs on vector units."""
@@ -191,7 +184,105 @@ def _develop(image, out, gain, key, noise):  # type: ignore[no-untyped-def]
         out[k] = np.uint8(min(max(value + half, np.float32(0.0)), top))
 
 
-@compiled
+@fast_leaf
+@no_type_check
+def _paint(
+    out,
+    cam,
+    half_fov,
+    scale,
+    cylindrical,
+    rays,
+    cy,
+    row_level,
+    row_taps,
+    row_inverse,
+    row_fog,
+    sky,
+    order,
+    count,
+    floats,
+    codes,
+    base,
+    palette,
+    mips,
+    levels,
+    origin,
+    light,
+    fine,
+    patch,
+    patch_at,
+    image,
+    table,
+    counts,
+    spans,
+    sorted_spans,
+    rem,
+    shade,
+    acc,
+):  # type: ignore[no-untyped-def]
+    """Paint `image`; arguments are those of `render`, and scratch."""
+    height, width = out.shape[0], out.shape[1]
+    subs = rays.shape[0] // width
+    bins(cam, half_fov, scale, cylindrical, width, half_fov * 2.0 / width, order, count, floats, codes, table, counts)
+    cs, sn = cos(cam[3]), sin(cam[3])
+    step = 2.0 * half_fov / rays.shape[0]
+    cuts = fine if fine else 3
+    for col in range(width):
+        acc[:] = 0.0
+        for sub in range(subs):
+            ray = col * subs + sub
+            dirx, diry = rays[ray, 0] * cs - rays[ray, 1] * sn, rays[ray, 0] * sn + rays[ray, 1] * cs
+            g = rays[ray, 2]
+            rem[:] = 1.0
+            shade[:] = 1.0
+            n = 0
+            wall, wall_slope = 1e9, -1e9
+            for c in range(counts[col]):
+                p = table[col, c]
+                f = floats[p]
+                shape = codes[p, SHAPE]
+                if shape == SHADOW:
+                    _shadow(f, dirx, diry, cam, g, cy, shade)
+                    continue
+                dx, dy = f[CX] - cam[0], f[CY] - cam[1]
+                near = sqrt(dx * dx + dy * dy) - f[RAD]
+                if near > wall and (f[Z1] - cam[2]) / (near if f[Z1] > cam[2] else near + 2.0 * f[RAD]) < wall_slope:
+                    continue
+                before = n
+                if shape == ELLIPSOID:
+                    n = cut_ellipsoid(spans, n, f, codes[p], p, dirx, diry, cam, light, step)
+                else:
+                    n = cut_box(spans, n, f, codes[p], p, dirx, diry, cam, light, cuts, fine > 0)
+                    if n > before and codes[p, SHADER] == FACADE:
+                        t, slope = spans[n - 1, KEY], spans[n - 1, HIGH]
+                        if slope > wall_slope or t < wall:
+                            wall, wall_slope = t, slope
+            for k in range(n):
+                j = k
+                while j > 0 and spans[sorted_spans[j - 1], KEY] > spans[k, KEY]:
+                    sorted_spans[j] = sorted_spans[j - 1]
+                    j -= 1
+                sorted_spans[j] = k
+            left = float(height)
+            for k in range(n):
+                s = sorted_spans[k]
+                f = floats[int(spans[s, PRIM])] if spans[s, TEX] >= 0.0 else floats[0]
+                left -= _fill(spans, s, rem, acc, f, g, cy, cam[2], light[NIGHT], step)
+                if left <= 1e-3:
+                    break
+            if left <= 1e-3:
+                continue
+            backdrop(
+                acc, rem, shade, sub, dirx, diry, g, cam, cy, row_level, row_taps, row_inverse, row_fog, sky, base,
+                palette, mips, levels, origin, light, fine, patch, patch_at,
+            )  # fmt: skip
+        for row in range(height):
+            for c in range(3):
+                image[row, col, c] = acc[row, c]
+
+
+@outer
 @no_type_check
 def render(
     out,
@@ -259,136 +350,13 @@ def render(
         table: Scratch, columns x CANDIDATES.
         counts: Scratch, columns.
     """
-    height, width = out.shape[0], out.shape[1]
-    subs = rays.shape[0] // width
-    bins(cam, half_fov, scale, cylindrical, width, half_fov * 2.0 / width, order, count, floats, codes, table, counts)
-    spans = np.empty((SPANS, 12), np.float64)
-    sorted_spans = np.empty(SPANS, np.int64)
-    rem, shade = np.empty(height, np.float64), np.empty(height, np.float64)
-    acc = np.empty((height, 3), np.float64)
-    cs, sn = cos(cam[3]), sin(cam[3])
-    step = 2.0 * half_fov / rays.shape[0]
-    cuts = fine if fine else 3
-    inv_pixel = 1.0 / origin[2]
-    at_x, at_y = (cam[0] - origin[0]) * inv_pixel, (cam[1] - origin[1]) * inv_pixel
-    patch_x, patch_y = (patch_at[0] - origin[0]) * inv_pixel, (patch_at[1] - origin[1]) * inv_pixel
-    finer = origin[2] / max(patch_at[2], 1e-6)
-    base_rows, base_cols = base.shape[0] - 1, base.shape[1] - 1
-    # Two bytes of a packed colour are summed in one word: up to 256 samples fit.
-    zero, mask, low16 = np.uint32(0), np.uint32(0x00FF00FF), np.uint32(0xFFFF)
-    eight, sixteen = np.uint32(8), np.uint32(16)
-    for col in range(width):
-        acc[:] = 0.0
-        for sub in range(subs):
-            ray = col * subs + sub
-            dirx, diry = rays[ray, 0] * cs - rays[ray, 1] * sn, rays[ray, 0] * sn + rays[ray, 1] * cs
-            g = rays[ray, 2]
-            rem[:] = 1.0
-            shade[:] = 1.0
-            n = 0
-            wall, wall_slope = 1e9, -1e9
-            for c in range(counts[col]):
-                p = table[col, c]
-                f = floats[p]
-                shape = codes[p, SHAPE]
-                if shape == SHADOW:
-                    _shadow(f, dirx, diry, cam, g, cy, shade)
-                    continue
-                near = hypot(f[CX] - cam[0], f[CY] - cam[1]) - f[RAD]
-                if near > wall and (f[Z1] - cam[2]) / (near if f[Z1] > cam[2] else near + 2.0 * f[RAD]) < wall_slope:
-                    continue
-                before = n
-                if shape == ELLIPSOID:
-                    n = cut_ellipsoid(spans, n, f, codes[p], p, dirx, diry, cam, light, step)
-                else:
-                    n = cut_box(spans, n, f, codes[p], p, dirx, diry, cam, light, cuts, fine > 0)
-                    if n > before and codes[p, SHADER] == FACADE:
-                        t, slope = spans[n - 1, KEY], spans[n - 1, HIGH]
-                        if slope > wall_slope or t < wall:
-                            wall, wall_slope = t, slope
-            for k in range(n):
-                j = k
-                while j > 0 and spans[sorted_spans[j - 1], KEY] > spans[k, KEY]:
-                    sorted_spans[j] = sorted_spans[j - 1]
-                    j -= 1
-                sorted_spans[j] = k
-            left = float(height)
-            for k in range(n):
-                s = sorted_spans[k]
-                f = floats[int(spans[s, PRIM])] if spans[s, TEX] >= 0.0 else floats[0]
-                left -= _fill(spans, s, rem, acc, f, g, cy, cam[2], light[NIGHT], step)
-                if left <= 1e-3:
-                    break
-            if left <= 1e-3:
-                continue
-            reach = cam[2] * g * inv_pixel
-            for row in range(height):
-                weight = rem[row]
-                if weight <= 1e-3:
-                    continue
-                below = row + 0.5 - cy
-                if below <= 0.02:
-                    haze = 0.0
-                    if fine and below < -0.03 * g and light[NIGHT] < 0.5:
-                        # Clouds on a plane overhead.
-                        aloft = 3.0 * g / -below
-                        cx, cz = aloft * dirx, aloft * diry
-                        puff = (
-                            0.55 * lattice(cx * 0.35, cz * 0.35)
-                            + 0.3 * lattice(cx, cz)
-                            + 0.15 * lattice(cx * 2.7, cz * 2.7)
-                        )
-                        haze = min(max((puff - 0.48) * 2.6, 0.0), 1.0) * min(-below / g * 4.0, 0.75) * row_fog[0]
-                    for c in range(3):
-                        acc[row, c] += weight * (sky[row, c] * (1.0 - haze) + 246.0 * haze)
-                    continue
-                level, taps = row_level[row], row_taps[row]
-                if fine:
-                    red, green, blue = 0.0, 0.0, 0.0
-                    for tap in range(taps):
-                        d = reach * row_inverse[row, sub, tap]
-                        gx, gy = at_x + d * dirx, at_y + d * diry
-                        sr, sg, sb = -1.0, 0.0, 0.0
-                        if level == 0:
-                            sr, sg, sb = close(patch, (gx - patch_x) * finer, (gy - patch_y) * finer)
-                        if sr < 0.0:
-                            sr, sg, sb = smooth(base, palette, mips, levels, gx, gy, level)
-                        red, green, blue = red + sr, green + sg, blue + sb
-                elif level == 0:
-                    even, odd = zero, zero
-                    for tap in range(taps):
-                        d = reach * row_inverse[row, sub, tap]
-                        ix, iy = int(at_x + d * dirx), int(at_y + d * diry)
-                        word = palette[base[min(max(iy, 0), base_rows), min(max(ix, 0), base_cols)]]
-                        even += word & mask
-                        odd += (word >> eight) & mask
-                    red, green, blue = float(even & low16), float(odd & low16), float(even >> sixteen)
-                else:
-                    even, odd = zero, zero
-                    start, rows, cols = levels[level, 0], levels[level, 1], levels[level, 2]
-                    for tap in range(taps):
-                        d = reach * row_inverse[row, sub, tap]
-                        ix, iy = int(at_x + d * dirx) >> level, int(at_y + d * diry) >> level
-                        word = mips[start + min(max(iy, 0), rows - 1) * cols + min(max(ix, 0), cols - 1)]
-                        even += word & mask
-                        odd += (word >> eight) & mask
-                    red, green, blue = float(even & low16), float(odd & low16), float(even >> sixteen)
-                gain = light[AMBIENT]
-                if light[HEAD] > 0.0:
-                    d = cam[2] * g / below
-                    gain += headlight(light, cam[0] + d * dirx, cam[1] + d * diry)
-                see = row_fog[row]
-                power = gain * shade[row] * see * weight / taps
-                veil = weight * (1.0 - see)
-                if light[ICE] > 0.0:  # a slippery road mirrors the sky, the more the flatter one looks
-                    mirror = light[ICE] * (0.25 + 0.6 / (1.0 + below * below / (0.02 * g * g)))
-                    power *= 1.0 - mirror
-                    for c in range(3):
-                        acc[row, c] += weight * see * mirror * light[HOR_R + c]
-                acc[row, 0] += red * power + veil * light[FOG_R]
-                acc[row, 1] += green * power + veil * light[FOG_R + 1]
-                acc[row, 2] += blue * power + veil * light[FOG_R + 2]
-        for row in range(height):
-            for c in range(3):
-                image[row, col, c] = acc[row, c]
+    height = out.shape[0]
+    spans, sorted_spans = np.empty((SPANS, 12), np.float64), np.empty(SPANS, np.int64)
+    rem, shade, acc = np.empty(height, np.float64), np.empty(height, np.float64), np.empty((height, 3), np.float64)
+    _paint(
+        out, cam, half_fov, scale, cylindrical, rays, cy, row_level, row_taps, row_inverse, row_fog, sky, order, count,
+        floats, codes, base, palette, mips, levels, origin, light, fine, patch, patch_at, image, table, counts, spans,
+        sorted_spans, rem, shade, acc,
+    )  # fmt: skip
+    subs = rays.shape[0] // out.shape[1]
     _develop(image.reshape(-1), out.reshape(-1), light[EXPOSURE] / subs, key, noise)

@@ -10,11 +10,11 @@ import functools
 from math import cos, floor, sin
 from typing import no_type_check
 
-import numba as nb
 import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.rig import Weather
+from drivebyword.world.jit import fast_inlined
 from drivebyword.world.solids import SUN
 
 SUN_X, SUN_Y, SUN_Z = SUN
@@ -25,11 +25,8 @@ EGO_X, EGO_Y, EGO_C, EGO_S = range(14, 18)
 ICE = 18
 LIGHT_SIZE = 19
 
-compiled = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-inlined = nb.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 
-
-@inlined
+@fast_inlined
 @no_type_check
 def scramble(a, b, c):  # type: ignore[no-untyped-def]
     """Mix three small integers into [0, 1)."""
@@ -38,7 +35,7 @@ def scramble(a, b, c):  # type: ignore[no-untyped-def]
     return ((h ^ (h >> 16)) & 0xFFFF) * (1.0 / 65536.0)
 
 
-@inlined
+@fast_inlined
 @no_type_check
 def lattice(x, y):  # type: ignore[no-untyped-def]
     """Return smooth noise in [0, 1) at a place."""
@@ -50,7 +47,7 @@ def lattice(x, y):  # type: ignore[no-untyped-def]
     return low * (1 - b) + (scramble(i, j + 1, 1) * (1 - a) + scramble(i + 1, j + 1, 1) * a) * b
 
 
-@inlined
+@fast_inlined
 @no_type_check
 def headlight(light, x, y):  # type: ignore[no-untyped-def]
     """Return what the ego's low beam adds at a place."""
@@ -64,7 +61,7 @@ def headlight(light, x, y):  # type: ignore[no-untyped-def]
     return light[HEAD] / (cone * cone * (1.0 + far * far))
 
 
-@inlined
+@fast_inlined
 @no_type_check
 def face_light(cs, sn, face):  # type: ignore[no-untyped-def]
     """Sun on a side face: 0 front, 1 rear, 2 left, 3 right."""

@@ -52,16 +52,22 @@ def _about_to_hit(ego, speed, yaw_rate, agents):  # type: ignore[no-untyped-def]
         pace = max(LEAST_SPEED, np.sqrt(agents[k, 6] ** 2 + agents[k, 7] ** 2))
         horizon = 0.25 + pace / 8.0
         ax, ay, ex, ey, eyaw = agents[k, 0], agents[k, 1], ego[0], ego[1], ego[2]
+        length, width = ego[3] + 2 * MARGIN, ego[4] + 2 * MARGIN
+        # Boxes whose circles do not meet need no axes; circles that cannot meet in time need no steps.
+        touch = 0.5 * (np.sqrt(length**2 + width**2) + np.sqrt(agents[k, 3] ** 2 + agents[k, 4] ** 2))
+        if np.sqrt(dx * dx + dy * dy) > touch + (pace + abs(speed)) * horizon:
+            continue
         step, run = 0.1, 0.0
         for i in range(int(horizon / step)):
             run += max(0.0, speed - BRAKING * (i + 0.5) * step) * step
             bx, by = ego[0] + run * np.cos(ego[2]), ego[1] + run * np.sin(ego[2])
             ax, ay, yaw = ax + pace * np.cos(yaw) * step, ay + pace * np.sin(yaw) * step, yaw + agents[k, 8] * step
             ex, ey, eyaw = ex + speed * np.cos(eyaw) * step, ey + speed * np.sin(eyaw) * step, eyaw + yaw_rate * step
-            length, width = ego[3] + 2 * MARGIN, ego[4] + 2 * MARGIN
+            far = (ex - ax) ** 2 + (ey - ay) ** 2 > touch**2
+            far_braking = (bx - ax) ** 2 + (by - ay) ** 2 > touch**2
             if not (
-                apart(ex, ey, eyaw, length, width, ax, ay, yaw, agents[k, 3], agents[k, 4])
-                and apart(bx, by, ego[2], length, width, ax, ay, yaw, agents[k, 3], agents[k, 4])
+                (far or apart(ex, ey, eyaw, length, width, ax, ay, yaw, agents[k, 3], agents[k, 4]))
+                and (far_braking or apart(bx, by, ego[2], length, width, ax, ay, yaw, agents[k, 3], agents[k, 4]))
             ):
                 found[k] = True
                 break

@@ -6,6 +6,7 @@ The bytes depend on the snapshot, the weather and the seed alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, sin
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -19,7 +20,8 @@ from drivebyword.world.ground import PALETTE, Ground
 from drivebyword.world.kernel import render
 from drivebyword.world.light import FOG_R, HOR_R, INV_VIS, NIGHT, ZEN_R, light_of
 from drivebyword.world.noise import frame_key
-from drivebyword.world.ranging import lidar, line_of_sight, radar
+from drivebyword.world.radar import radar
+from drivebyword.world.ranging import lidar, line_of_sight
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.scenery import Scenery
 from drivebyword.world.solids import SOLID_CODES, SOLID_FLOATS
@@ -169,10 +171,11 @@ class Solids:
         return out
 
 
-def mounted(ego: np.ndarray, x: float, y: float, z: float, yaw: float) -> np.ndarray:
+def mounted(ego: np.ndarray, x: float, y: float, z: float, yaw: float) -> tuple[float, float, float, float]:
     """Return x, y, z, yaw in the map frame of a mount on the ego."""
-    cos, sin = np.cos(ego[2]), np.sin(ego[2])
-    return np.array([ego[0] + x * cos - y * sin, ego[1] + x * sin + y * cos, z, ego[2] + yaw])
+    at_x, at_y, heading = float(ego[0]), float(ego[1]), float(ego[2])
+    c, s = cos(heading), sin(heading)
+    return at_x + x * c - y * s, at_y + x * s + y * c, z, heading + yaw
 
 
 class Sensors:
@@ -226,14 +229,14 @@ class Sensors:
         light = light_of(weather, ego, (1.0 + 0.25 * weather.night) * (1.0 + 0.03 * wobble))
         gain = 1.0 + 1.6 * weather.night
         noise = (READ_NOISE * gain, SHOT_NOISE * gain)
-        pose = mounted(ego, camera.x, camera.y, camera.z, camera.yaw)
+        pose = np.array(mounted(ego, camera.x, camera.y, camera.z, camera.yaw))
         return self.solids.picture(lens, pose, light, key, noise, 0)
 
     def _lidar(self, ego: np.ndarray, weather: Weather, key: np.uint64) -> np.ndarray:
         config, s = self.rig.lidar, self.solids
         assert config is not None
         out = np.empty((config.beams, config.columns, 2), np.float32)
-        pose = tuple(mounted(ego, config.x, 0.0, config.z, 0.0).tolist())
+        pose = mounted(ego, config.x, 0.0, config.z, 0.0)
         lidar(
             out, pose, self.lidar_slopes, config.range_max, s.order, s.count, s.floats, s.codes, *s.ground_args,
             1.0 / weather.fog_visibility, key,
@@ -244,10 +247,10 @@ class Sensors:
         config, s = self.rig.radar, self.solids
         assert config is not None
         out, valid = np.zeros((config.detections, 4), np.float32), np.zeros(config.detections, np.bool_)
-        pose = tuple(mounted(ego, config.x, 0.0, config.z, 0.0).tolist())
+        pose = mounted(ego, config.x, 0.0, config.z, 0.0)
         ahead, turning = float(ego[3]), float(ego[4]) * config.x
-        cos, sin = np.cos(ego[2]), np.sin(ego[2])
-        velocity = (float(ahead * cos - turning * sin), float(ahead * sin + turning * cos))
+        c, s_ = cos(ego[2]), sin(ego[2])
+        velocity = (ahead * c - turning * s_, ahead * s_ + turning * c)
         radar(
             out, valid, pose, velocity, float(np.radians(config.fov_deg)), config.columns, self.radar_slopes,
             config.range_max, s.order, s.count, s.floats, s.codes, s.agents, s.kinds, 1.0 / weather.fog_visibility, key,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-from drivebyword.world.light import inlined
+from drivebyword.world.jit import fast_inlined
 
 
-@inlined
+@fast_inlined
 @no_type_check
 def smooth(base, palette, mips, levels, x, y, level):  # type: ignore[no-untyped-def]
     """Return the bilinear ground colour at finest-level pixel coordinates."""
@@ -30,7 +30,7 @@ def smooth(base, palette, mips, levels, x, y, level):  # type: ignore[no-untyped
     return red, green, blue
 
 
-@inlined
+@fast_inlined
 @no_type_check
 def close(patch, x, y):  # type: ignore[no-untyped-def]
     """Return the bilinear colour of the close-up at its pixel coordinates; red is -1 outside."""

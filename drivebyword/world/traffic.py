@@ -12,10 +12,11 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
+from numba import njit
 
 from drivebyword.core.kinematics import CarConfig, CarState
 from drivebyword.core.records import SignalState
@@ -41,8 +42,23 @@ _halfway = False
 """True between the two halves of a step: SUMO carries that over to the next simulation it loads."""
 
 
-# SUMO's vehicle signal bits: 1 right indicator, 2 left indicator, 8 brake. Ours: 1 brake, 2 left, 4 right.
-_LIGHTS = np.array([((bits >> 3) & 1) | (bits & 2) | ((bits & 1) << 2) for bits in range(16)], np.int64)
+@njit(cache=True)
+@no_type_check
+def _lay_out(agents, lights, rows, values, size, yaws, seen, step, dt):  # type: ignore[no-untyped-def]
+    """Turn SUMO's front bumpers and compass angles into centres, yaws and velocities; `yaws` and `seen` remember."""
+    for k in range(rows.shape[0]):
+        row, x, y, speed = rows[k], values[5 * k], values[5 * k + 1], values[5 * k + 3]
+        yaw = (90.0 - values[5 * k + 2]) * (np.pi / 180.0)
+        c, s, back = np.cos(yaw), np.sin(yaw), 0.5 * size[row, 0]
+        turned = (yaw - yaws[row] + np.pi) % (2 * np.pi) - np.pi
+        rate = turned / dt if seen[row] == step - 1 else 0.0
+        yaws[row], seen[row] = yaw, step
+        agents[k, 0], agents[k, 1], agents[k, 2] = x - back * c, y - back * s, (yaw + np.pi) % (2 * np.pi) - np.pi
+        agents[k, 3], agents[k, 4], agents[k, 5] = size[row, 0], size[row, 1], size[row, 2]
+        agents[k, 6], agents[k, 7], agents[k, 8] = speed * c, speed * s, rate
+        # SUMO's signal bits: 1 right indicator, 2 left indicator, 8 brake. Ours: 1 brake, 2 left, 4 right.
+        bits = int(values[5 * k + 4])
+        lights[k] = ((bits >> 3) & 1) | (bits & 2) | ((bits & 1) << 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +340,7 @@ class Traffic:
         people, vehicle, person = self.population, self._sumo.vehicle, self._sumo.person
         ex, ey = self._now.x, self._now.y
         rows: list[int] = []
-        values: list[tuple[float, float, float, float, int]] = []
+        values: list[float | int] = []
         get_position, get_angle, get_speed = vehicle.getPosition, vehicle.getAngle, vehicle.getSpeed
         get_signals = vehicle.getSignals
         for name in vehicle.getIDList():
@@ -333,36 +349,28 @@ class Traffic:
             x, y = get_position(name)
             if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
                 rows.append(people.vehicle_rows[name])
-                values.append((x, y, get_angle(name), get_speed(name), get_signals(name)))
+                values += (x, y, get_angle(name), get_speed(name), get_signals(name))
         get_position, get_angle, get_speed = person.getPosition, person.getAngle, person.getSpeed
         for name in person.getIDList():
             x, y = get_position(name)
             if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
                 rows.append(people.person_rows[name])
-                values.append((x, y, get_angle(name), get_speed(name), 0))
-        found = self._assemble(np.array(rows, np.int64), np.array(values, np.float64).reshape(-1, 5))
+                values += (x, y, get_angle(name), get_speed(name), 0)
+        found = self._assemble(rows, values)
         if not self._acted:
             names = [f"v{row}" for row in rows if row < len(people.vehicle_rows)]
             self._reflexes.act(ego_box(self._now, self.car), self._now.speed, self._now.yaw_rate, names, found.agents)
             self._acted = True
         return found
 
-    def _assemble(self, rows: np.ndarray, values: np.ndarray) -> Agents:
-        yaw = (90.0 - values[:, 2]) * _RADIANS
-        size, kind = self.population.size[rows], self.population.kind[rows]
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        back = size[:, 0] * 0.5
-        turned = (yaw - self._yaw[rows] + math.pi) % (2 * math.pi) - math.pi
-        rate = np.where(self._seen[rows] == self._steps - 1, turned / self.dt, 0.0)
-        self._yaw[rows], self._seen[rows] = yaw, self._steps
+    def _assemble(self, rows: list[int], values: list[float | int]) -> Agents:
+        """Return the rows' agents; `values` holds x, y, angle, speed and lamps of each, one after another."""
+        at, people = np.array(rows, np.int64), self.population
         agents = np.empty((len(rows), 9), np.float32)
-        agents[:, 0], agents[:, 1] = values[:, 0] - back * cos, values[:, 1] - back * sin
-        agents[:, 2] = (yaw + math.pi) % (2 * math.pi) - math.pi
-        agents[:, 3:6] = size
-        agents[:, 6], agents[:, 7] = values[:, 3] * cos, values[:, 3] * sin
-        agents[:, 8] = rate
-        lights = _LIGHTS[values[:, 4].astype(np.int64) & 15]
-        return Agents(agents=agents, kind=kind, lights=lights, key=self.population.key[rows])
+        lights = np.empty(len(rows), np.int64)
+        _lay_out(agents, lights, at, np.array(values, np.float64), people.size, self._yaw, self._seen, self._steps,
+                 self.dt)  # fmt: skip
+        return Agents(agents=agents, kind=people.kind[at], lights=lights, key=people.key[at])
 
     def count(self) -> tuple[int, int]:
         """Return how many vehicles (without the ego) and people are in town now."""

@@ -78,8 +78,8 @@ class WorldView:
         ego = np.asarray(snapshot.ego, float)
         # The camera trails the heading a little, so that one sees into the turn.
         trail = float(np.clip(-0.35 * ego[4], -0.3, 0.3))
-        pivot = mounted(ego, 1.5, 0.0, 0.0, trail)[[0, 1, 3]]
-        pose = mounted(pivot, lens.camera.x - 1.5, 0.0, lens.camera.z, 0.0)
+        pivot = np.array(mounted(ego, 1.5, 0.0, 0.0, trail))[[0, 1, 3]]
+        pose = np.array(mounted(pivot, lens.camera.x - 1.5, 0.0, lens.camera.z, 0.0))
         # Most of what one sees up close lies ahead of the ego.
         self.solids.patch = self.close_up.around(ego[0] + 12.0 * np.cos(ego[2]), ego[1] + 12.0 * np.sin(ego[2]))
         light = light_of(weather, ego, 1.04 + 0.35 * weather.night)
