@@ -75,6 +75,44 @@ def _nearest(x, y, yaw, segments, starts, items, x0, y0, cell, columns, rows):  
 
 @njit(cache=True)
 @no_type_check
+def _sort_into_cells(segments, x0, y0, columns, rows):  # type: ignore[no-untyped-def]
+    """List, for every grid cell, the segments within reach of it: where each cell's list starts, and the lists."""
+    total = columns * rows
+    offsets = np.zeros(total + 1, np.int64)
+    last = np.full(total, -1)
+    items = np.empty(0, np.int64)
+    for filling in range(2):  # count first, then write
+        last[:] = -1
+        for k in range(segments.shape[0]):
+            ax, ay, ux, uy, length, _, half = segments[k]
+            near = half + REACH + CELL / 4
+            # Walk the segment in steps of half a cell; mark the cells within reach of each step.
+            steps = int(length / (CELL / 2)) + 2
+            for i in range(steps):
+                s = length * i / (steps - 1)
+                x, y = ax + s * ux - x0, ay + s * uy - y0
+                c0, c1 = max(int(np.floor((x - near) / CELL)), 0), min(int(np.floor((x + near) / CELL)), columns - 1)
+                r0, r1 = max(int(np.floor((y - near) / CELL)), 0), min(int(np.floor((y + near) / CELL)), rows - 1)
+                for row in range(r0, r1 + 1):
+                    for column in range(c0, c1 + 1):
+                        where = row * columns + column
+                        if last[where] == k:
+                            continue
+                        last[where] = k
+                        if filling:
+                            items[offsets[where]] = k
+                        offsets[where + (0 if filling else 1)] += 1
+        if not filling:
+            offsets = np.cumsum(offsets)
+            items = np.empty(offsets[total], np.int64)
+    # Every start has moved on to the next cell's.
+    offsets[1:] = offsets[:-1].copy()
+    offsets[0] = 0
+    return offsets, items
+
+
+@njit(cache=True)
+@no_type_check
 def _off_road(box, mask, x0, y0):  # type: ignore[no-untyped-def]
     """Count the corners of a box whose cell of the drivable raster is not road; and tell of its middle."""
     c, s = np.cos(box[2]), np.sin(box[2])
@@ -261,23 +299,7 @@ class RoadGraph:
         self._starts, self._internal, self._half = np.array(starts), np.array(internal), segments[:, 6]
         low, high = self.road_map.bounds[:2] - 8.0, self.road_map.bounds[2:] + 8.0
         columns, count = (int(n) for n in np.ceil((high - low) / CELL))
-        cells: list[list[int]] = [[] for _ in range(columns * count)]
-        for k, (ax, ay, ux, uy, length, _, half) in enumerate(segments):
-            # Walk the segment in steps of half a cell; mark the cells within reach of each step.
-            steps = np.linspace(0.0, length, int(length / (CELL / 2)) + 2)
-            near = half + REACH + CELL / 4
-            x, y = ax + steps * ux - low[0], ay + steps * uy - low[1]
-            box = np.stack([(x - near) // CELL, (x + near) // CELL, (y - near) // CELL, (y + near) // CELL], axis=1)
-            marked = {
-                r * columns + c
-                for c0, c1, r0, r1 in box.astype(int).tolist()
-                for c in range(max(c0, 0), min(c1, columns - 1) + 1)
-                for r in range(max(r0, 0), min(r1, count - 1) + 1)
-            }
-            for where in marked:
-                cells[where].append(k)
-        offsets = np.cumsum([0] + [len(c) for c in cells])
-        items = np.array([k for c in cells for k in c], np.int64)
+        offsets, items = _sort_into_cells(segments, float(low[0]), float(low[1]), columns, count)
         self._index = (segments, offsets, items, float(low[0]), float(low[1]), CELL, columns, count)
 
     def _build_mask(self) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float
+from numba import njit
 
 from drivebyword.core.geometry import arc_lengths, resample
 from drivebyword.world.roads import Lane, RoadMap
@@ -47,12 +49,23 @@ _BARS = {
 
 def offset_line(line: Float[np.ndarray, "P 2"], offset: float) -> Float[np.ndarray, "P 2"]:
     """Shift a polyline sideways, positive left, with mitred corners."""
-    step = np.diff(line, axis=0)
-    normal = np.stack([-step[:, 1], step[:, 0]], 1) / np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-9)[:, None]
-    before, after = np.vstack([normal[:1], normal]), np.vstack([normal, normal[-1:]])
-    mitre = before + after
-    mitre /= np.maximum((mitre * mitre).sum(1) / 2.0, 0.6)[:, None]
-    return line + offset * mitre
+    return _offset_line(np.ascontiguousarray(line, np.float64), float(offset))
+
+
+@njit(cache=True)
+@no_type_check
+def _offset_line(line, offset):  # type: ignore[no-untyped-def]
+    out = np.empty_like(line)
+    last = line.shape[0] - 2
+    for k in range(line.shape[0]):
+        mx, my = 0.0, 0.0
+        for i in (min(max(k - 1, 0), last), min(k, last)):
+            dx, dy = line[i + 1, 0] - line[i, 0], line[i + 1, 1] - line[i, 1]
+            length = max(np.hypot(dx, dy), 1e-9)
+            mx, my = mx - dy / length, my + dx / length
+        square = max((mx * mx + my * my) / 2.0, 0.6)
+        out[k, 0], out[k, 1] = line[k, 0] + offset * (mx / square), line[k, 1] + offset * (my / square)
+    return out
 
 
 def ribbon(line: Float[np.ndarray, "P 2"], left: float, right: float) -> Float[np.ndarray, "Q 2"]:

@@ -10,9 +10,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
+from numba import njit
 from PIL import Image, ImageDraw
 
 from drivebyword.core.geometry import arc_lengths, box_corners
@@ -99,6 +101,48 @@ def _hull(points: np.ndarray) -> np.ndarray:
     return np.array(chains)
 
 
+@njit(cache=True)
+@no_type_check
+def _is_free(taken, x0, y0, x, y, yaw, length, width):  # type: ignore[no-untyped-def]
+    """Tell whether no cell that points a metre apart in a rectangle meet is taken, and none is off the raster."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    along, across = max(2, int(length) + 2) - 1, max(2, int(width) + 2) - 1
+    free = True
+    for i in range(along + 1):
+        u = (i * (1.0 / along) - 0.5 if i < along else 0.5) * length
+        for j in range(across + 1):
+            v = (j * (1.0 / across) - 0.5 if j < across else 0.5) * width
+            column, row = int(x + u * c - v * s - x0), int(y + u * s + v * c - y0)
+            if column < 0 or row < 0 or column >= taken.shape[1] or row >= taken.shape[0]:
+                return False
+            free = free and not taken[row, column]
+    return free
+
+
+@njit(cache=True)
+@no_type_check
+def _take(taken, x0, y0, x, y, yaw, length, width):  # type: ignore[no-untyped-def]
+    """Mark the cells that points half a metre apart in a rectangle meet."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    along, across = int(length * 2) + 1, int(width * 2) + 1
+    for i in range(along + 1):
+        u = (i * (1.0 / along) - 0.5 if i < along else 0.5) * length
+        for j in range(across + 1):
+            v = (j * (1.0 / across) - 0.5 if j < across else 0.5) * width
+            column, row = int(x + u * c - v * s - x0), int(y + u * s + v * c - y0)
+            taken[min(max(row, 0), taken.shape[0] - 1), min(max(column, 0), taken.shape[1] - 1)] = 2
+
+
+@njit(cache=True)
+@no_type_check
+def _corner_gap(corners, radius, x, y):  # type: ignore[no-untyped-def]
+    """Return the distance from a place to the nearest circle."""
+    gap = np.inf
+    for k in range(corners.shape[0]):
+        gap = min(gap, np.hypot(corners[k, 0] - x, corners[k, 1] - y) - radius[k])
+    return gap
+
+
 class _Site:
     """A raster of taken ground, and the rows placed so far."""
 
@@ -131,25 +175,15 @@ class _Site:
 
     def free(self, x: float, y: float, yaw: float, length: float, width: float) -> bool:
         """Tell whether an oriented rectangle lies on free ground."""
-        u = np.linspace(-0.5, 0.5, max(2, int(length) + 2)) * length
-        v = np.linspace(-0.5, 0.5, max(2, int(width) + 2)) * width
-        cols = (x + u[:, None] * np.cos(yaw) - v * np.sin(yaw) - self.origin[0]).astype(int)
-        rows = (y + u[:, None] * np.sin(yaw) + v * np.cos(yaw) - self.origin[1]).astype(int)
-        if min(cols.min(), rows.min()) < 0 or cols.max() >= self.taken.shape[1] or rows.max() >= self.taken.shape[0]:
-            return False
-        return not self.taken[rows, cols].any()
+        return _is_free(self.taken, *self.origin.tolist(), x, y, yaw, length, width)
 
     def take(self, x: float, y: float, yaw: float, length: float, width: float) -> None:
         """Mark an oriented rectangle as used."""
-        u = np.linspace(-0.5, 0.5, int(length * 2) + 2) * length
-        v = np.linspace(-0.5, 0.5, int(width * 2) + 2) * width
-        cols = (x + u[:, None] * np.cos(yaw) - v * np.sin(yaw) - self.origin[0]).astype(int)
-        rows = (y + u[:, None] * np.sin(yaw) + v * np.cos(yaw) - self.origin[1]).astype(int)
-        self.taken[np.clip(rows, 0, self.taken.shape[0] - 1), np.clip(cols, 0, self.taken.shape[1] - 1)] = 2
+        _take(self.taken, *self.origin.tolist(), x, y, yaw, length, width)
 
     def corner_gap(self, x: float, y: float) -> float:
         """Return the distance to the nearest junction's edge."""
-        return float((np.hypot(self.corners[:, 0] - x, self.corners[:, 1] - y) - self.corner_radius).min())
+        return _corner_gap(self.corners, self.corner_radius, x, y)
 
 
 def build_scenery(road_map: RoadMap, seed: int = 0) -> Scenery:
