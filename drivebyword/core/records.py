@@ -130,6 +130,12 @@ INTENTS = (
 JUNCTION_INTENTS = INTENTS[2:8]
 
 
+def other_side(intent: str) -> str:
+    """Return the intent as it is in a mirror: left and right change places, everything else stays."""
+    swapped = {"left": "right", "right": "left"}
+    return "_".join(swapped.get(part, part) for part in intent.split("_"))
+
+
 @dataclass(slots=True, kw_only=True)
 class InstructionRecord:
     """One sentence of an episode and what came of it."""
@@ -187,6 +193,8 @@ class Lights(IntFlag):
     """A palm held up, or a paddle that says STOP."""
     GO = 32
     """A sweep of the arm, or a paddle that says SLOW."""
+    MIRRORED = 4096
+    """No lamp: the body is a mirror image (which arm is up, which leg is ahead)."""
 
 
 HAZARD = Lights.LEFT | Lights.RIGHT

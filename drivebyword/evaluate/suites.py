@@ -37,6 +37,7 @@ _ALL: tuple[Suite, ...] = (
     Suite(name="town-night", about="the same scenes at night", scenarios=("town-night",)),
     Suite(name="town-fog", about="the same scenes in fog", scenarios=("town-fog",)),
     Suite(name="town-mixed", about="as in training: day, night and fog", scenarios=("town-mixed",)),
+    Suite(name="left-hand", about="the same scenes by day, mirrored: one drives on the left", scenarios=("town-left",)),
 )
 _OPEN = tuple(name for name in FAMILIES if name not in HELD_OUT)
 _ALL += tuple(
@@ -77,5 +78,7 @@ def suite_hash(chosen: Suite) -> str:
     definition = dataclasses.asdict(chosen)
     definition["recipes"] = [repr(find_scenario(name)) for name in chosen.scenarios]
     definition["intents"] = INTENT_SHARES
+    left_hand = [name for name in chosen.scenarios if find_scenario(name).left_hand]
+    definition |= {"left_hand": left_hand} if left_hand else {}
     raw = json.dumps(definition, sort_keys=True)
     return hashlib.sha256(raw.encode()).hexdigest()[:16]

@@ -47,7 +47,7 @@ def map_near(road_map: RoadMap, poses: Float[np.ndarray, "T 3"], reach: float) -
         elif lane.kind == "sidewalk":
             walks.append(entry)
         if lane.kind == "drive":
-            marks += _marks(lane, drive)
+            marks += _marks(lane, drive, road_map.kerb)
     crossings = []
     for corners in road_map.crossings:
         if _is_near(corners, poses, reach):
@@ -59,11 +59,11 @@ def map_near(road_map: RoadMap, poses: Float[np.ndarray, "T 3"], reach: float) -
     return {"lanes": lanes, "walks": walks, "marks": marks, "junctions": outlines, "crossings": crossings}
 
 
-def _marks(lane: Lane, drive: set[tuple[str, int]]) -> list[dict[str, Any]]:
-    """Return a lane's painted edges: dashed to a lane of the same edge on its left, solid elsewhere."""
+def _marks(lane: Lane, drive: set[tuple[str, int]], kerb: float) -> list[dict[str, Any]]:
+    """Return a lane's painted edges: dashed to the next lane of the same edge inwards, solid elsewhere."""
     step = np.gradient(lane.line, axis=0)
     normal = np.stack([-step[:, 1], step[:, 0]], 1) / np.maximum(np.hypot(*step.T), 1e-9)[:, None]
-    half = lane.width / 2
+    half = -kerb * lane.width / 2
     inner = (lane.edge, lane.index + 1) in drive
     marks = [{"dash": inner, "center": not inner, "p": rounded(lane.line + normal * half, 2)}]
     if (lane.edge, lane.index - 1) not in drive:

@@ -30,6 +30,7 @@ from drivebyword.world.solids import (
     HW,
     HW2,
     LAMP,
+    MIRRORED,
     OWNER,
     OX,
     RAD,
@@ -48,7 +49,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "051e1b29a648"
+CALLED = "b6b4770e919a"
 """Content of the files this one compiles in; a test says what to write. numba's cache sees only this file change."""
 CAR_COLOURS = np.array(
     [
@@ -72,11 +73,11 @@ FALL_X, FALL_Y = -SUN[0] / SUN[2], -SUN[1] / SUN[2]
 @leaf
 @no_type_check
 def _put(floats, codes, n, place, heading, size, heights, colour, shape, shader, owner, flags, refl):  # type: ignore[no-untyped-def]
-    """Write row n: a part at (ahead, left) of a body whose place is (x, y, cos, sin)."""
+    """Write row n: a part at (ahead, left) of a body whose place is (x, y, cos, sin, hand): -1 mirrors left."""
     if n >= floats.shape[0]:
         return n
-    x, y, c, s = place
-    ahead, left = heading
+    x, y, c, s, hand = place
+    ahead, left = heading[0], heading[1] * hand
     f = floats[n]
     f[CX], f[CY], f[COS], f[SIN] = x + ahead * c - left * s, y + ahead * s + left * c, c, s
     f[HL], f[HW], f[Z0], f[Z1] = size[0] / 2, size[1] / 2, heights[0], heights[1]
@@ -262,7 +263,8 @@ def _add_thing(floats, codes, n, place, agent, kind, flags, paint, owner, time):
 @no_type_check
 def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: ignore[no-untyped-def]
     """Add the solids of one road user; return the new row count."""
-    place = (agent[0], agent[1], cos(agent[2]), sin(agent[2]))
+    place = (agent[0], agent[1], cos(agent[2]), sin(agent[2]), -1.0 if flags & MIRRORED else 1.0)
+    flags &= ~MIRRORED
     length, width, height = agent[3], agent[4], agent[5]
     h = (key * 2654435761 + 12345) & 0x7FFFFFFF
     pick = (h >> 8) % CAR_COUNT
@@ -297,9 +299,14 @@ def add_agent(floats, codes, n, agent, kind, flags, key, owner, time):  # type: 
 
 @leaf
 @no_type_check
-def _add_shadow(floats, codes, n, agent, owner, strength):  # type: ignore[no-untyped-def]
-    """Add the shadow of one road user: two flat boxes, the inner one darker, shifted away from the sun."""
-    place = (agent[0] + FALL_X * 0.35 * agent[5], agent[1] + FALL_Y * 0.35 * agent[5], cos(agent[2]), sin(agent[2]))
+def _add_shadow(floats, codes, n, agent, owner, shadow):  # type: ignore[no-untyped-def]
+    """Add the shadow of one road user: two flat boxes, the inner one darker, shifted away from the sun.
+
+    `shadow` is how dark they are, and the side the sun stands on: 1, or -1 in a mirror image.
+    """
+    strength, sun_side = shadow
+    fall_x, fall_y = FALL_X * 0.35 * agent[5], FALL_Y * sun_side * 0.35 * agent[5]
+    place = (agent[0] + fall_x, agent[1] + fall_y, cos(agent[2]), sin(agent[2]), 1.0)
     black = (0.0, 0.0, 0.0)
     for grow in (0.35, -0.05):
         size = (agent[3] + grow + 0.25 * agent[5], agent[4] + grow + 0.25 * agent[5])
@@ -312,7 +319,7 @@ def _add_shadow(floats, codes, n, agent, owner, strength):  # type: ignore[no-un
 @no_type_check
 def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
     """Add the three lamps of a signal head; unlit ones stay dark glass."""
-    place = (head[0], head[1], cos(head[3]), sin(head[3]))
+    place = (head[0], head[1], cos(head[3]), sin(head[3]), 1.0)
     for lamp in range(3):
         lit = (lamp == 0 and (state == 0 or state == 3)) or (lamp == 1 and (state == 1 or state == 3))
         lit = lit or (lamp == 2 and state == 2)

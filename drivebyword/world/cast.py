@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.geometry import arc_lengths
-from drivebyword.core.records import AgentKind, Lights
+from drivebyword.core.records import HAZARD, AgentKind, Lights
 from drivebyword.world.traffic import Agents
 
 AT_ONCE = 1000.0
@@ -131,6 +131,27 @@ class _Now:
     begun_s: float = 0.0
     lights: Lights = Lights(0)
     yaw: float = math.nan
+
+
+def mirrored(actor: Actor) -> Actor:
+    """Return an actor as in a mirror about the x axis: its path, its place beside it and its indicators."""
+    beats = tuple(
+        replace(
+            beat,
+            aside=None if beat.aside is None else -beat.aside,
+            lights=None if beat.lights is None else swapped(beat.lights),
+        )
+        for beat in actor.beats
+    )
+    path = actor.path * np.array([1.0, -1.0])
+    return replace(actor, path=path, aside=-actor.aside, lights=swapped(actor.lights), beats=beats)
+
+
+def swapped(lights: Lights) -> Lights:
+    """Return lamps with left and right indicator changed over."""
+    rest = lights & ~HAZARD
+    rest |= Lights.RIGHT if lights & Lights.LEFT else Lights(0)
+    return rest | (Lights.LEFT if lights & Lights.RIGHT else Lights(0))
 
 
 class Cast:

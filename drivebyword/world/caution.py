@@ -24,8 +24,8 @@ DISCS, TAIL_DISCS = 6, 2
 CROSSING, CROSSING_S = 0.5, 5.0
 """Cosine of the angle between two ways below which they cross, and seconds of the other way that are kept free."""
 GAP_HORIZON, PULL_AWAY, SPARE_S, SHARED = 8.0, 1.1, 1.5, 2.5
-"""Turning left: seconds of others' way looked at; m/s2 with which the car leaves; seconds it wants to spare; metres
-between two ways' middles within which only one can pass."""
+"""Turning across oncoming traffic: seconds of others' way looked at; m/s2 with which the car leaves; seconds it wants
+to spare; metres between two ways' middles within which only one can pass."""
 TAIL_S = 1.3
 """Seconds ahead within which a car clears a place faster than it stops."""
 
@@ -178,13 +178,13 @@ def _room_before(
 def find_gap(
     track: Track, s: float, speed: float, snapshot: Snapshot, car: CarConfig, foresight: Foresight
 ) -> float | None:
-    """Return where to wait before a left turn across somebody oncoming who would be there less than SPARE_S after.
+    """Return where to wait before a turn across somebody oncoming who would be there less than SPARE_S after.
 
     SUMO's vehicles slow down for who takes a small gap before them; real ones may not.
     """
     front = s + car.front
     span = next((span for span in track.links_ahead(s) if span.link is not None), None)
-    if span is None or span.link is None or span.link.direction != "left":
+    if span is None or span.link is None or span.link.direction != foresight.graph.road_map.far_side:
         return None
     # Once in the junction it goes on as SUMO plans: who waits in the middle waits in everybody's way.
     if not -0.5 < span.start - front < 20.0:

@@ -17,12 +17,13 @@ from jaxtyping import Float, Float32
 
 from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.kinematics import CarConfig, CarState, advance
-from drivebyword.core.records import Event, Observation, Snapshot
+from drivebyword.core.records import Event, Lights, Observation, Snapshot
 from drivebyword.core.rig import RigConfig, Weather
 from drivebyword.world import events
 from drivebyword.world.demand import Demand, Spawn
 from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.judging import Moment, may_go
+from drivebyword.world.mirror import mirror, mirrored_wording
 from drivebyword.world.mission import Mission
 from drivebyword.world.observing import as_dict, observation_space
 from drivebyword.world.odometer import Odometer
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 DT = 0.2
 IDLE_S = 40.0
 """A car that stands this long where SUMO would drive on has timed out: nothing more will come of it."""
-OPTIONS = ("scenario", "instruction", "weather", "wording", "until_s")
+OPTIONS = ("scenario", "instruction", "weather", "wording", "until_s", "mirror")
 
 
 class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
@@ -117,7 +118,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
                 training seed.
             options: `scenario` (name or Scenario), `weather` (Weather), `wording` (`train` or `test`: which
                 sentences the passenger knows), `instruction` (a sentence, or (sentence, intent): typed at once
-                instead of the scenario's script), `until_s` (do not arrive before this time).
+                instead of the scenario's script), `until_s` (do not arrive before this time), `mirror` (True: the
+                exact mirror image of the scene, on the other side of the road).
         """
         super().reset(seed=seed)
         seed = int(self.np_random.integers(1_000_000)) if seed is None else int(seed)
@@ -127,9 +129,13 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             raise ValueError(f"unknown option {unknown[0]!r}: use {', '.join(OPTIONS)}")
         scenario = options.get("scenario") or "town"
         self.scene = (scenario if isinstance(scenario, Scenario) else find_scenario(scenario)).sample(seed)
+        if options.get("mirror"):
+            self.scene = mirror(self.scene)
         self.weather = options.get("weather") or self.scene.weather
         typed = typed_of(options.get("instruction"))
         stage, wording = self._set_stage(), wording_of(options.get("wording") or "train")
+        if self.scene.image or (stage is not None and stage.left_hand):
+            wording = mirrored_wording(wording)
         if stage is None:
             self._place, spawn = settle(self._places, self.scene, typed)
         else:
@@ -237,6 +243,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             return None
         stage = Stage(self.scene.seed, self.scene.family.name, self.scene.twin, self._places.get)
         self.scene.family.build(stage)
+        left_hand = stage.left_hand != self.scene.town.left_hand
+        if left_hand or self.scene.image:
+            stage.change_side(left_hand, self.scene.image)
         return stage
 
     def _start(self, spawn: Spawn, script: list[str], wording: Any) -> None:
@@ -273,7 +282,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             ego=np.array([s.x, s.y, s.yaw, s.speed, s.yaw_rate, self._steering()]),
             agents=near.agents,
             agent_kind=near.kind,
-            agent_lights=near.lights,
+            agent_lights=near.lights | Lights.MIRRORED if self.scene.image else near.lights,
             agent_key=near.key,
             signals=signals,
         )

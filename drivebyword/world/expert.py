@@ -186,8 +186,9 @@ class Expert:
         if span is None or span.link is None or not span.start - 1.0 < tail < span.end + self.car.length:
             return None
         told = int(snapshot.agent_lights[leader.row]) & (Lights.LEFT | Lights.RIGHT)
-        straight, right = span.link.direction == "straight", span.link.direction == "right"
-        elsewhere = (straight and told != 0) or (right and told == Lights.LEFT)
+        straight, near = span.link.direction == "straight", span.link.direction == self.road_map.near_side
+        across = Lights.RIGHT if self.road_map.left_hand else Lights.LEFT
+        elsewhere = (straight and told != 0) or (near and told == across)
         gaining = float(self.foresight.accelerations(snapshot)[leader.row]) > 0.3
         bicycle = int(snapshot.agent_kind[leader.row]) == _BICYCLE  # which has no indicators
         waits = elsewhere or (leader.speed < (4.5 if bicycle else 2.0) and not gaining)

@@ -19,6 +19,7 @@ from drivebyword.world.light import (
     HEAD,
     INV_VIS,
     NIGHT,
+    SUN_SIDE,
     face_light,
     headlight,
     lattice,
@@ -43,6 +44,7 @@ from drivebyword.world.solids import (
     HW,
     HW2,
     LAMP,
+    MIRRORED,
     OX,
     RAD,
     RED,
@@ -206,6 +208,8 @@ def cut_ellipsoid(spans, n, f, code, prim, dirx, diry, cam, light, wide):  # typ
     low, high = sin(middle - half) / cos(middle - half) * stretch, sin(middle + half) / cos(middle + half) * stretch
     shader = code[SHADER]
     if shader == CROWN:
+        if code[FLAGS] & MIRRORED:
+            aside = -aside
         # Leaves do not end on a circle.
         x = aside * 2.7 + f[SEED] * 131.0
         high += (high - low) * 0.16 * (lattice(x, 3.1) - 0.6)
@@ -243,7 +247,7 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
     z, foot, top = cam[2], f[Z0], f[Z1]
     shader = code[SHADER]
     r, g, b = f[RED], f[GREEN], f[BLUE]
-    bright = face_light(cs, sn, face)
+    bright = face_light(cs, sn, face, light[SUN_SIDE])
     beam = 0.0
     if light[HEAD] > 0.0:
         beam = headlight(light, cam[0] + t * dirx, cam[1] + t * diry)
@@ -267,6 +271,8 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
         n = emit(spans, n, t, (foot - z) * inv, (top - z) * inv, t, r, g, b, light, gain, glow)
         if shader == FACADE and n > before:
             u = oy + t * dy if face <= 1 else ox + t * dx
+            if face <= 1 and code[FLAGS] & MIRRORED:  # windows are counted from the other corner
+                u = -u
             n = textured(spans, n, FACADE, u + (f[HW] if face <= 1 else f[HL]), prim)
         return n
     # Tapered: cut at some heights and join the entries; the side then slopes.
@@ -291,7 +297,7 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
                     reached, t2, out2, face2 = half, t3, out3, face3
             share = reached
         height = foot + (top - foot) * share
-        lit = face_light(cs, sn, side) + (0.22 if shader == ROOF else 0.10)
+        lit = face_light(cs, sn, side, light[SUN_SIDE]) + (0.22 if shader == ROOF else 0.10)
         power = light[AMBIENT] * lit + beam
         cr, cg, cb = r, g, b
         if shader == GLASS:

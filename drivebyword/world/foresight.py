@@ -16,6 +16,7 @@ from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import Link
 
 _LEFT, _RIGHT = int(Lights.LEFT), int(Lights.RIGHT)
+_TOLD = {"left": _LEFT, "right": _RIGHT}
 TRUST_ACCELERATION = 1.5
 """Seconds for which a measured acceleration is taken to last."""
 ONCOMING = -0.4
@@ -135,10 +136,11 @@ class Foresight:
         return through
 
     def _goes_first(self, lane: str, turned: float, lights: int) -> Link | None:
-        """Return the link of an oncoming vehicle about to turn right: it goes before an ego that turns left."""
-        if not lights & _RIGHT or np.cos(turned) > ONCOMING:
+        """Return the link of an oncoming vehicle about to turn along its kerb: it goes before an ego that crosses."""
+        near = self.graph.road_map.near_side
+        if not lights & _TOLD[near] or np.cos(turned) > ONCOMING:
             return None
-        return next((link for link in self.graph.links_from(lane) if link.direction == "right"), None)
+        return next((link for link in self.graph.links_from(lane) if link.direction == near), None)
 
     def _path(self, lane: str, link: Link | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (line, arc lengths, headings) of a lane, or of a link and the lane it leads to.

@@ -162,8 +162,13 @@ class RoadGraph:
         """Return every edge cars may use."""
         return tuple(self._edges)
 
+    @property
+    def to_left(self) -> int:
+        """Return what one lane to the left adds to a lane's index: they are counted from the kerb."""
+        return -1 if self.road_map.left_hand else 1
+
     def lanes_of(self, edge: str) -> list[Lane]:
-        """Return an edge's drive lanes, right to left."""
+        """Return an edge's drive lanes, from the kerb inwards."""
         return self._edges.get(edge, [])
 
     def links_from(self, lane: str) -> list[Link]:
@@ -192,6 +197,11 @@ class RoadGraph:
         return [
             k for lane in self.lanes_of(edge) for k in self.links_from(lane.id) if lanes[k.to_lane].edge == next_edge
         ]
+
+    def ways_on(self, edge: str) -> set[str]:
+        """Return every edge some lane of an edge leads to."""
+        lanes = self.road_map.lanes
+        return {lanes[k.to_lane].edge for lane in self.lanes_of(edge) for k in self.links_from(lane.id)}
 
     def link_through(self, internal_lane: str) -> Link | None:
         """Return the link an internal lane is part of."""

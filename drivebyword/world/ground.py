@@ -32,6 +32,8 @@ MARGIN = 45.0
 PIXEL = 0.125
 PIXELS_MAX = 14e6
 SHADOW_BIT = 64
+BLOCK = 64
+"""Pixels of the finest level in one of the coarsest that sensors read."""
 
 # Material: red, green, blue, LiDAR intensity, strength of the texture.
 _LOOK = {
@@ -80,6 +82,27 @@ class Ground:
     """Levels 1 and up, one after the other."""
     levels: Int[np.ndarray, "L 3"]
     """Of every level: offset into `mips`, rows, columns. Row 0 speaks of `base`."""
+
+    def mirrored(self) -> Ground:
+        """Return the mirror image about the x axis, on the mirrored grid of pixels.
+
+        Rows are added beyond one border, alike to its own, so that every level that sensors read ends on a pixel.
+        """
+        rows = -(-len(self.base) // BLOCK) * BLOCK
+        parts, levels = [], []
+        for level, (start, have, cols) in enumerate(self.levels.tolist()):
+            words = self.base if level == 0 else self.mips[start : start + have * cols].reshape(have, cols)
+            grown = max(rows >> level, have)
+            parts.append(np.pad(words, ((0, grown - have), (0, 0)), mode="edge")[::-1])
+            levels.append((sum(p.size for p in parts[1:-1]), grown, cols))
+        return Ground(
+            x_min=self.x_min,
+            y_min=-(self.y_min + rows * self.pixel),
+            pixel=self.pixel,
+            base=np.ascontiguousarray(parts[0]),
+            mips=np.concatenate([part.ravel() for part in parts[1:]]),
+            levels=np.array(levels, np.int64),
+        )
 
     @staticmethod
     def build(road_map: RoadMap, scenery: Scenery | None = None, cache_dir: Path | None = None) -> Ground:

@@ -18,7 +18,7 @@ from drivebyword.world.graph import LaneMatch
 STANDING = 0.3
 """m/s below which the car counts as stopped."""
 PULL_OVER_GAP = 0.6
-"""Metres that may be left between the car's right side and the border of the rightmost lane."""
+"""Metres that may be left between the car's side and the kerb's border of the lane along it."""
 SLOW_SHARE, FAST_SHARE = 0.68, 0.92
 """Shares of the speed limit that `slower` has to fall below and `faster` has to pass, on a free road."""
 
@@ -136,23 +136,23 @@ class StopJudge(Judge):
 
 
 class PullOverJudge(Judge):
-    """Standing at the right border of the rightmost lane."""
+    """Standing at the kerb."""
 
     deadline_s = 25.0
 
-    def __init__(self, car: CarConfig, rightmost: dict[str, float]) -> None:
+    def __init__(self, car: CarConfig, outermost: dict[str, float], kerb: float) -> None:
         super().__init__()
-        self.car, self.rightmost = car, rightmost
+        self.car, self.outermost, self.kerb = car, outermost, kerb
 
     def look(self, moment: Moment, hop: Hop | None) -> str | None:
-        """Judge speed and place. `rightmost` holds the width of every rightmost drive lane."""
+        """Judge speed and place. `outermost` holds the width of every drive lane along a kerb."""
         del hop
         match = moment.match
         if moment.state.speed >= STANDING or match is None or match.internal or match.wrong_way:
             return None
-        if match.lane not in self.rightmost:
+        if match.lane not in self.outermost:
             return None
-        gap = match.offset + self.rightmost[match.lane] / 2 - self.car.width / 2
+        gap = self.outermost[match.lane] / 2 - self.kerb * match.offset - self.car.width / 2
         return "fulfilled" if gap <= PULL_OVER_GAP else None
 
 

@@ -23,7 +23,9 @@ AMBIENT, HEAD, INV_VIS, NIGHT, EXPOSURE = range(5)
 FOG_R, ZEN_R, HOR_R = 5, 8, 11
 EGO_X, EGO_Y, EGO_C, EGO_S = range(14, 18)
 ICE = 18
-LIGHT_SIZE = 19
+SUN_SIDE = 19
+"""1, or -1 in a mirror image, whose sun is mirrored too."""
+LIGHT_SIZE = 20
 
 
 @fast_inlined
@@ -63,30 +65,33 @@ def headlight(light, x, y):  # type: ignore[no-untyped-def]
 
 @fast_inlined
 @no_type_check
-def face_light(cs, sn, face):  # type: ignore[no-untyped-def]
-    """Sun on a side face: 0 front, 1 rear, 2 left, 3 right."""
+def face_light(cs, sn, face, side):  # type: ignore[no-untyped-def]
+    """Sun on a side face: 0 front, 1 rear, 2 left, 3 right. `side` is SUN_SIDE's value."""
+    sun_y = SUN_Y * side
     if face == 0:
-        toward = cs * SUN_X + sn * SUN_Y
+        toward = cs * SUN_X + sn * sun_y
     elif face == 1:
-        toward = -cs * SUN_X - sn * SUN_Y
+        toward = -cs * SUN_X - sn * sun_y
     elif face == 2:
-        toward = -sn * SUN_X + cs * SUN_Y
+        toward = -sn * SUN_X + cs * sun_y
     else:
-        toward = sn * SUN_X - cs * SUN_Y
+        toward = sn * SUN_X - cs * sun_y
     return 0.66 + 0.40 * toward if toward > 0 else 0.66 + 0.10 * toward
 
 
-def light_of(weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1.0) -> Float[np.ndarray, " 19"]:
+def light_of(
+    weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1.0, sun_side: float = 1.0
+) -> Float[np.ndarray, " 20"]:
     """Turn the weather into the kernel's light vector."""
     light = _daylight(weather).copy()
-    light[EXPOSURE] = exposure
+    light[EXPOSURE], light[SUN_SIDE] = exposure, sun_side
     light[EGO_X], light[EGO_Y] = ego[0], ego[1]
     light[EGO_C], light[EGO_S] = cos(ego[2]), sin(ego[2])
     return light
 
 
 @functools.lru_cache(maxsize=64)
-def _daylight(weather: Weather) -> Float[np.ndarray, " 19"]:
+def _daylight(weather: Weather) -> Float[np.ndarray, " 20"]:
     if not 0.0 <= weather.night <= 1.0:
         raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
     if not weather.fog_visibility > 0.0:

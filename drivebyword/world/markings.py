@@ -102,7 +102,7 @@ def asphalt_of(limit: float) -> Material:
 
 
 def _streets(road_map: RoadMap) -> dict[str, list[Lane]]:
-    """Group the drive lanes by edge, rightmost first."""
+    """Group the drive lanes by edge, from the kerb inwards."""
     edges: dict[str, list[Lane]] = defaultdict(list)
     for lane in road_map.lanes.values():
         if lane.kind == "drive":
@@ -112,12 +112,12 @@ def _streets(road_map: RoadMap) -> dict[str, list[Lane]]:
     return edges
 
 
-def _opposed(edges: dict[str, list[Lane]]) -> dict[str, str]:
-    """Pair streets whose leftmost borders coincide in opposite directions."""
+def _opposed(edges: dict[str, list[Lane]], kerb: float) -> dict[str, str]:
+    """Pair streets whose inner borders coincide in opposite directions."""
     names = list(edges)
     if not names:
         return {}
-    border = [offset_line(edges[n][-1].line, edges[n][-1].width / 2) for n in names]
+    border = [offset_line(edges[n][-1].line, -kerb * edges[n][-1].width / 2) for n in names]
     start, end = np.array([b[0] for b in border]), np.array([b[-1] for b in border])
     gap = np.hypot(*(start[:, None] - end[None]).transpose(2, 0, 1))
     gap = np.maximum(gap, gap.T)
@@ -153,9 +153,9 @@ def surfaces(road_map: RoadMap) -> Iterator[Shape]:
 def paint(road_map: RoadMap) -> Iterator[Shape]:
     """Yield lines, stop lines, zebra stripes, arrows and limits, in painting order."""
     edges = _streets(road_map)
-    opposed = _opposed(edges)
+    opposed = _opposed(edges, road_map.kerb)
     for name, lanes in edges.items():
-        yield from _lines(lanes, opposed.get(name), name)
+        yield from _lines(lanes, opposed.get(name), name, road_map.kerb)
     signalised = {head.lane for head in road_map.signals}
     for name, ends in road_map.stop_lines.items():
         yield from _stop_line(road_map.lanes[name], ends, name in signalised)
@@ -171,18 +171,19 @@ def paint(road_map: RoadMap) -> Iterator[Shape]:
             yield from _roundel(lane)
 
 
-def _lines(lanes: list[Lane], opposite: str | None, name: str) -> Iterator[Shape]:
+def _lines(lanes: list[Lane], opposite: str | None, name: str, kerb: float) -> Iterator[Shape]:
     limit, inner = lanes[0].speed_limit * 3.6, lanes[-1]
     if limit > 45:
-        yield Material.WHITE, ribbon(lanes[0].line, -lanes[0].width / 2 + 0.35, -lanes[0].width / 2 + 0.15)
+        half = lanes[0].width / 2
+        yield Material.WHITE, ribbon(lanes[0].line, kerb * (half - 0.35), kerb * (half - 0.15))
     for lane in lanes[:-1]:
-        for piece in _dashes(offset_line(lane.line, lane.width / 2), 3.0, 6.0):
+        for piece in _dashes(offset_line(lane.line, -kerb * lane.width / 2), 3.0, 6.0):
             yield Material.WHITE, ribbon(piece, 0.09, -0.09)
-    border = offset_line(inner.line, inner.width / 2)
+    border = offset_line(inner.line, -kerb * inner.width / 2)
     if opposite is None:
-        yield Material.WHITE, ribbon(border, -0.1, -0.3)
+        yield Material.WHITE, ribbon(border, kerb * 0.1, kerb * 0.3)
     elif limit > 55:
-        yield Material.YELLOW, ribbon(border, -0.08, -0.26)
+        yield Material.YELLOW, ribbon(border, kerb * 0.08, kerb * 0.26)
     elif name < opposite and limit > 45:
         yield Material.WHITE, ribbon(border, 0.11, -0.11)
     elif name < opposite:

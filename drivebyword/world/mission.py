@@ -43,7 +43,7 @@ REACH = (40.0, 100.0)
 """Metres before a junction from which on a sentence about it may be typed, drawn for each."""
 BRANCHES = ("left", "right", "straight")
 SPARE_SHARES = (0.44, 0.42, 0.14)
-"""How often each is the spare branch: straight on fits most places, so it comes up often enough by itself."""
+"""How often far side, near side and straight on is the spare branch: straight on comes up often enough by itself."""
 SCARCE = ("slower", "faster", "lane_left", "lane_right", "left_second", "right_second", "straight_second")
 """Intents that few places offer: waited for half as long again."""
 TURN_SPEED, COMFORT = 5.0, 2.0
@@ -89,8 +89,9 @@ class Mission:
         self._issue_at = float(rng.uniform(1.0, 4.0))
         self._waited = 0.0
         self._reach = float(rng.uniform(*REACH))
-        self._spare = str(rng.choice(BRANCHES, p=SPARE_SHARES))
-        self._rightmost = {graph.lanes_of(e)[0].id: graph.lanes_of(e)[0].width for e in graph.edges}
+        self.near, self.far = graph.road_map.near_side, graph.road_map.far_side
+        self._spare = self._draw_spare()
+        self._outermost = {graph.lanes_of(e)[0].id: graph.lanes_of(e)[0].width for e in graph.edges}
         self._extend()
 
     # ------------------------------------------------------------------ what others read
@@ -151,7 +152,7 @@ class Mission:
         if match.internal or match.edge == self.route[0] or abs(match.heading_error) > 0.7:
             self._strayed = 0.0 if match.edge == self.route[0] else self._strayed
             return None
-        if match.edge in self._ways_on(self.route[0]):
+        if match.edge in self.graph.ways_on(self.route[0]):
             return self._pass_junction(match.edge)
         # Not where any link leads: a brush with a neighbour's lane, or truly another street.
         self._strayed += moment.dt
@@ -159,10 +160,6 @@ class Mission:
             self.route, self._strayed = [match.edge], 0.0
             return Hop(direction=None, choices=2, as_planned=False)
         return None
-
-    def _ways_on(self, edge: str) -> set[str]:
-        lanes = self.graph.road_map.lanes
-        return {lanes[k.to_lane].edge for lane in self.graph.lanes_of(edge) for k in self.graph.links_from(lane.id)}
 
     def _pass_junction(self, edge: str) -> Hop:
         before = self.route[0]
@@ -187,17 +184,18 @@ class Mission:
         self._judge = None
         self._resolved_at = self._odometer
         self._waited = 0.0
-        now = step * self.dt
-        self._issue_at = now + float(
-            self.rng.uniform(2.0, 4.0) if self.hold or self.pull_over else self.rng.uniform(1, 3)
-        )
+        pause = (2.0, 4.0) if self.hold or self.pull_over else (1.0, 3.0)
+        self._issue_at = step * self.dt + float(self.rng.uniform(*pause))
         self._reach = float(self.rng.uniform(*REACH))
-        self._spare = str(self.rng.choice(BRANCHES, p=SPARE_SHARES))
+        self._spare = self._draw_spare()
+
+    def _draw_spare(self) -> str:
+        return (self.far, self.near, "straight")[int(self.rng.choice(len(BRANCHES), p=SPARE_SHARES))]
 
     # ------------------------------------------------------------------ route
 
     def _extend(self) -> None:
-        """Plan on: straight where the road goes straight, else right, else left."""
+        """Plan on: straight where the road goes straight, else along the kerb, else across."""
         while len(self.route) < ROUTE_EDGES:
             ways = self.graph.branches(self.route[-1])
             if not ways:
@@ -206,7 +204,8 @@ class Mission:
 
     def _default_way(self, ways: dict[str, str]) -> str:
         # Always the same way where nobody said which: what follows from no sentence must be learnable.
-        return next((ways[name] for name in ("straight", "right", "left") if name in ways), next(iter(ways.values())))
+        usual = ("straight", self.near, self.far)
+        return next((ways[name] for name in usual if name in ways), next(iter(ways.values())))
 
     def _route_for(self, intent: str, base: list[str]) -> list[str] | None:
         """Return the route that does what a junction intent says, from the last edge of `base`, or None."""
@@ -266,7 +265,7 @@ class Mission:
         if intent in ("lane_left", "lane_right"):
             return self._lane_judge(1 if intent == "lane_left" else -1, moment)
         if intent == "pull_over":
-            return PullOverJudge(self.car, self._rightmost)
+            return PullOverJudge(self.car, self._outermost, self.graph.road_map.kerb)
         simple = {"stop": StopJudge, "go_on": GoOnJudge}
         if intent in simple:
             return simple[intent]()
@@ -279,16 +278,17 @@ class Mission:
         if match is None or match.internal or match.wrong_way:
             return None
         lanes = {lane.index: lane for lane in self.graph.lanes_of(match.edge)}
-        if match.index + side not in lanes:
+        index = match.index + side * self.graph.to_left
+        if index not in lanes:
             return None
-        self.lane_request = match.index + side
+        self.lane_request = index
         # Where the new lane leads, the route follows: nobody asks for a lane to leave it again at once.
         ways = self.graph.branches(match.edge)
-        fits = [e for e in ways.values() if self.graph.leads(lanes[match.index + side].id, e)]
+        fits = [e for e in ways.values() if self.graph.leads(lanes[index].id, e)]
         if fits and (len(self.route) < 2 or self.route[1] not in fits):
             straight = ways.get("straight")
             self.route = [match.edge, straight if straight in fits else sorted(fits)[0]]
-        return LaneJudge(match.edge, match.index + side, side, lanes[match.index + side].width)
+        return LaneJudge(match.edge, index, side, lanes[index].width)
 
     def _kept(self, moment: Moment) -> list[str]:
         """Return the part of the route that can no longer change: the edge, and the one being entered."""
@@ -340,9 +340,9 @@ class Mission:
         what habit says. So one branch is drawn in advance, and only long waiting takes another.
         """
         if self._waited > 4.0 * PATIENCE_S:
-            names = [self._spare, "left", "right", "straight"]
+            names = [self._spare, self.far, self.near, "straight"]
         elif self._waited > 2.0 * PATIENCE_S and self._spare != "straight":
-            names = [self._spare, "left", "right"]
+            names = [self._spare, self.far, self.near]
         else:
             names = [self._spare]
         return next((name for name in names if self._fits(name, moment)), None)
@@ -371,7 +371,7 @@ class Mission:
             return ahead > speed * speed / 3.0 + 25.0 + (0.0 if match.index == lanes[0].index else 35.0)
         side = 1 if intent == "lane_left" else -1
         lanes = self.graph.lanes_of(match.edge)
-        exists = any(lane.index == match.index + side for lane in lanes)
+        exists = any(lane.index == match.index + side * self.graph.to_left for lane in lanes)
         return exists and ahead > 65.0 and not is_beside(moment, side, lanes[0].width, reach=14.0)
 
     def _junction_fits(self, intent: str, moment: Moment) -> bool:
@@ -386,7 +386,7 @@ class Mission:
             reach = self._reach if self._waited < PATIENCE_S else 2.0 * self._reach
             return least <= moment.ahead <= max(reach, least + 10.0)
         lane = self.graph.links_between(base[0], route[1])[0].from_lane
-        side = 1 if self.graph.road_map.lanes[lane].index > moment.match.index else -1
+        side = self.graph.to_left * (1 if self.graph.road_map.lanes[lane].index > moment.match.index else -1)
         room = not is_beside(moment, side, self.graph.road_map.lanes[lane].width, reach=12.0)
         return room and max(50.0, least) <= moment.ahead <= max(100.0, least + 10.0)
 

@@ -1,7 +1,12 @@
-"""Network files: a SUMO net.xml in, flat numpy columns out (the cached form a RoadMap is made from)."""
+"""Network files: a SUMO net.xml in, flat numpy columns out (the cached form a RoadMap is made from).
+
+The driving side is the network's own: netconvert writes lefthand="true". `mirror_net` writes a network's mirror
+image, which drives on the other side.
+"""
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +22,7 @@ FAR_HEAD_HEIGHT, NEAR_HEAD_HEIGHT = 4.7, 3.0
 def read_net(path: Path) -> Columns:
     """Parse lanes, links, junctions, signal heads, stop lines and crossings."""
     root = ET.parse(path).getroot()
+    left_hand = root.attrib.get("lefthand") == "true"
     lanes = _lanes(root)
     junctions = [j for j in root.iter("junction") if j.attrib["type"] != "internal"]
     links, states = _links(root, lanes)
@@ -31,7 +37,8 @@ def read_net(path: Path) -> Columns:
     columns |= _ragged("junction_outline", outlines)
     columns |= _stop_columns(lanes, links, states)
     entries = {lane: k for k, j in enumerate(junctions) for lane in j.attrib["incLanes"].split()}
-    columns |= _signal_columns(lanes, links, {lane: outlines[k] for lane, k in entries.items()})
+    columns |= _signal_columns(lanes, links, {lane: outlines[k] for lane, k in entries.items()}, left_hand)
+    columns["left_hand"] = np.array([left_hand])
     crossings = [_crossing_corners(lane) for lane in lanes.values() if lane["kind"] == "crossing"]
     columns["crossings"] = np.array(crossings, float).reshape(-1, 4, 2)
     shapes = [lane["line"] for lane in lanes.values()] + outlines
@@ -173,29 +180,31 @@ def _exit_distance(start: np.ndarray, heading: float, outline: np.ndarray) -> fl
     return float(max(hits.max(), 8.0))
 
 
-def _signal_columns(lanes: dict[str, dict], links: list[dict], outlines: dict[str, np.ndarray]) -> Columns:
-    """Hang one far-side head over each signalised lane and one near-side head at each approach's right kerb."""
+def _signal_columns(
+    lanes: dict[str, dict], links: list[dict], outlines: dict[str, np.ndarray], left_hand: bool
+) -> Columns:
+    """Hang one far-side head over each signalised lane and one near-side head at each approach's kerb."""
     chosen: dict[str, dict] = {}
     for link in links:
         if link["tls"] and (link["from"] not in chosen or link["direction"] == "straight"):
             chosen[link["from"]] = link
-    rightmost: dict[str, str] = {}
+    outermost: dict[str, str] = {}
     for name in chosen:
         edge = lanes[name]["edge"]
-        if edge not in rightmost or lanes[name]["index"] < lanes[rightmost[edge]]["index"]:
-            rightmost[edge] = name
+        if edge not in outermost or lanes[name]["index"] < lanes[outermost[edge]]["index"]:
+            outermost[edge] = name
     rows: list[tuple[float, float, float, float]] = []
     names: list[str] = []
     for name in chosen:
         line, width = lanes[name]["line"], lanes[name]["width"]
         heading = _end_heading(line)
         ahead = np.array([np.cos(heading), np.sin(heading)])
-        right = np.array([ahead[1], -ahead[0]])
+        kerb = np.array([-ahead[1], ahead[0]]) * (1.0 if left_hand else -1.0)
         far = line[-1] + ahead * (_exit_distance(line[-1], heading, outlines[name]) + 0.5)
         rows.append((far[0], far[1], FAR_HEAD_HEIGHT, heading + np.pi))
         names.append(name)
-        if rightmost[lanes[name]["edge"]] == name:
-            near = line[-1] + right * (width / 2 + 0.7)
+        if outermost[lanes[name]["edge"]] == name:
+            near = line[-1] + kerb * (width / 2 + 0.7)
             rows.append((near[0], near[1], NEAR_HEAD_HEIGHT, heading + np.pi))
             names.append(name)
     return {
@@ -212,3 +221,48 @@ def _crossing_corners(lane: dict) -> np.ndarray:
     along = (b - a) / max(np.hypot(*(b - a)), 1e-6)
     across = np.array([-along[1], along[0]]) * lane["width"] / 2
     return np.stack([a + across, a - across, b - across, b + across])
+
+
+def mirror_net(path: Path, target: Path) -> None:
+    """Write the mirror image of a network about the x axis: y changes sign, left and right change places.
+
+    Ids, lanes, rights of way and signal programs stay as they are, as netconvert --lefthand itself leaves them.
+    """
+    root = ET.parse(path).getroot()
+    root.attrib["lefthand"] = "false" if root.attrib.get("lefthand") == "true" else "true"
+    for element in root.iter():
+        for name in ("shape", "outlineShape", "customShape"):
+            if "," in element.attrib.get(name, ""):
+                element.attrib[name] = " ".join(_mirrored_point(p) for p in element.attrib[name].split())
+        if element.tag in ("junction", "poi") and "y" in element.attrib:
+            element.attrib["y"] = _negated(element.attrib["y"])
+        elif element.tag == "connection" and "dir" in element.attrib:
+            element.attrib["dir"] = element.attrib["dir"].translate(_OTHER_WAY)
+        elif element.tag == "location":
+            for name in ("netOffset", "convBoundary"):
+                element.attrib[name] = _mirrored_box(element.attrib[name])
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    with scratch.open("wb") as handle:
+        ET.ElementTree(root).write(handle, encoding="UTF-8", xml_declaration=True)
+        handle.flush()
+        os.fsync(handle.fileno())
+    scratch.replace(target)
+
+
+_OTHER_WAY = str.maketrans("lrLR", "rlRL")
+
+
+def _negated(number: str) -> str:
+    """Change a number's sign as text, so that no digit is lost."""
+    return number[1:] if number.startswith("-") else f"-{number}"
+
+
+def _mirrored_point(point: str) -> str:
+    x, y, *height = point.split(",")
+    return ",".join([x, _negated(y), *height])
+
+
+def _mirrored_box(numbers: str) -> str:
+    """Mirror an offset (x, y) or a box (x min, y min, x max, y max)."""
+    x, y, *rest = numbers.split(",")
+    return ",".join([x, _negated(y)] if not rest else [x, _negated(rest[1]), rest[0], _negated(y)])

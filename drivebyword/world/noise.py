@@ -1,8 +1,8 @@
 """Counter-based random numbers inside the sensor kernels: a key and an index in, a number out.
 
 A frame's numbers depend on its seed alone, never on how often or in which order something was drawn, so the
-same seed gives the same bytes on every process. The mixer is SplitMix64's finaliser (Steele, Lea and Flood,
-"Fast splittable pseudorandom number generators", OOPSLA 2014).
+same seed gives the same bytes on every process. Key 0 is silence: every draw is the middle one. The mixer is
+SplitMix64's finaliser (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 _S11 = np.uint64(11)
+SILENCE = np.uint64(0)
+"""The key of a frame without noise."""
 _LOW = np.uint64(0x3FF)
 _S10, _S20, _S40 = np.uint64(10), np.uint64(20), np.uint64(40)
 _LOW20 = np.uint64(0xFFFFF)
@@ -36,6 +38,8 @@ def bits(key: int, index: int) -> int:
 @no_type_check
 def uniform(key: int, index: int) -> float:
     """Return a number in [0, 1)."""
+    if key == SILENCE:
+        return 0.5
     return np.float64(bits(key, index) >> _S11) * (1.0 / 9007199254740992.0)
 
 
@@ -43,6 +47,8 @@ def uniform(key: int, index: int) -> float:
 @no_type_check
 def normal(key: int, index: int) -> float:
     """Return a number of mean 0 and deviation 1: three uniforms summed, so never beyond 3."""
+    if key == SILENCE:
+        return 0.0
     b = bits(key, index)
     total = np.float64(b & _LOW20) + np.float64((b >> _S20) & _LOW20) + np.float64((b >> _S40) & _LOW20)
     return (total * (1.0 / 1048575.0) - 1.5) * 2.0

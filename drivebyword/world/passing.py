@@ -106,9 +106,10 @@ class Passing:
         """Return the track led round a group, or None where there is no room or no time."""
         first, last, right, left = found
         half, speed = self.car.width / 2, float(snapshot.ego[3])
+        kerb = self.graph.road_map.kerb
         moves = [(aside, air) for air in (AIR, LEAST_AIR) for aside in (left + half + air, right - half - air)]
         # Little first, then with air to spare; the widest ways lead through others' lanes.
-        for aside, air in sorted(moves, key=lambda move: (abs(move[0]) > 1.2, -move[1], abs(move[0]))):
+        for aside, air in sorted(moves, key=lambda move: (abs(move[0]) > 1.2, -move[1], abs(move[0]), kerb * move[0])):
             reach = float(np.clip(2.5 * speed * np.sqrt(abs(aside) / 2.0), 8.0, 32.0))
             if abs(offset - aside) < 0.6:  # already aside, and more has come into sight
                 out = shifted(track, s, offset, aside, 6.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,31 +81,42 @@ class Places:
 
     def __init__(self, rig: RigConfig, car: CarConfig, dt: float, render: bool) -> None:
         self.rig, self.car, self.dt, self.render = rig, car, dt, render
-        self._kept: OrderedDict[TownConfig, Place] = OrderedDict()
+        self._kept: OrderedDict[tuple[TownConfig, bool], Place] = OrderedDict()
 
-    def get(self, config: TownConfig) -> Place:
-        """Return a town, from memory, from the disk cache or newly built."""
-        if config in self._kept:
-            self._kept.move_to_end(config)
-            return self._kept[config]
-        place = self._build(config)
-        self._kept[config] = place
+    def get(self, config: TownConfig, image: bool = False) -> Place:
+        """Return a town, from memory, from the disk cache or newly built; or as a mirror image of the other side's."""
+        key = config, image
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        place = self._image(config) if image else self._build(config)
+        self._kept[key] = place
         while len(self._kept) > TOWNS_KEPT:
             self._kept.popitem(last=False)
         return place
 
     def _build(self, config: TownConfig) -> Place:
-        from drivebyword.world.expert import Expert
-
         road_map = build_town(config)
-        graph, scenery = RoadGraph(road_map), build_scenery(road_map)
-        ground, sensors = None, None
+        scenery, ground = build_scenery(road_map), None
         if self.render:
             from drivebyword.world.ground import Ground
-            from drivebyword.world.sensors import Sensors
 
             ground = Ground.build(road_map, scenery)
-            sensors = Sensors(self.rig, road_map, ground, scenery)
+        return self._furnished(road_map, scenery, ground)
+
+    def _image(self, config: TownConfig) -> Place:
+        """Mirror the town of the other driving side: its ground and scenery as drawn, its sun and its signs too."""
+        other = self.get(replace(config, left_hand=not config.left_hand))
+        ground = other.ground.mirrored() if other.ground is not None else None
+        scenery = replace(other.scenery.mirrored(), image=True)
+        return self._furnished(other.road_map.mirrored(), scenery, ground)
+
+    def _furnished(self, road_map: RoadMap, scenery: Scenery, ground: Ground | None) -> Place:
+        from drivebyword.world.expert import Expert
+        from drivebyword.world.sensors import Sensors
+
+        graph = RoadGraph(road_map)
+        sensors = Sensors(self.rig, road_map, ground, scenery) if ground is not None else None
         return Place(
             road_map=road_map,
             graph=graph,

@@ -6,14 +6,14 @@ import hashlib
 import itertools
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.world.netfile import Columns, read_net
-from drivebyword.world.town import TownConfig, generate_net, sample_town, town_for_scene
+from drivebyword.world.netfile import Columns, mirror_net, read_net
+from drivebyword.world.town import TownConfig, generate_net, sample_town, town_cache, town_for_scene
 
 __all__ = [
     "Junction",
@@ -36,7 +36,7 @@ class Lane:
     id: str
     edge: str
     index: int
-    """Counted from the right as SUMO does, sidewalk included: with one, cars' rightmost lane is 1."""
+    """Counted from the kerb as SUMO does, sidewalk included: with one, cars' outermost lane is 1."""
     kind: str
     width: float
     speed_limit: float
@@ -91,7 +91,7 @@ class RoadMap:
     """A town, as far as its roads go. Map frame: SUMO's x east, y north, metres."""
 
     id: str
-    """SHA-256 of the network file, first 16 hex digits."""
+    """SHA-256 of the network file, first 16 hex digits; of a mirror image, the complement of the original's."""
     net_file: str
     lanes: dict[str, Lane]
     links: tuple[Link, ...]
@@ -103,15 +103,68 @@ class RoadMap:
     """Zebra crossings: corners; the first two are one kerb end, the last two the other."""
     bounds: Float[np.ndarray, " 4"]
     """x min, y min, x max, y max."""
+    left_hand: bool = False
+    """Whether one drives on the left: the map alone says so, and everything else asks it."""
+
+    @property
+    def kerb(self) -> float:
+        """Return the sign of y, seen along a lane, towards its kerb: -1 (right-hand traffic) or 1 (left-hand)."""
+        return 1.0 if self.left_hand else -1.0
+
+    @property
+    def near_side(self) -> str:
+        """Return the side of the kerb: a turn to it meets nobody oncoming. right or left."""
+        return "left" if self.left_hand else "right"
+
+    @property
+    def far_side(self) -> str:
+        """Return the side of the oncoming traffic, across which a turn to it leads. left or right."""
+        return "right" if self.left_hand else "left"
+
+    def right_hand_net(self) -> str:
+        """Return the network file SUMO drives by: of a left-hand map, its mirror image (otherside.py)."""
+        return self._image_net() if self.left_hand else self.net_file
+
+    def _image_id(self) -> str:
+        return f"{int(self.id, 16) ^ (2**64 - 1):016x}"
+
+    def _image_net(self) -> str:
+        """Return the mirrored network file, written when the cache has none."""
+        target = town_cache() / f"{self._image_id()}.net.xml"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            mirror_net(Path(self.net_file), target)
+        return str(target)
+
+    def mirrored(self) -> RoadMap:
+        """Return the mirror image about the x axis, on which one drives on the other side."""
+        flip, other = np.array([1.0, -1.0]), {"left": "right", "right": "left"}
+        x0, y0, x1, y1 = self.bounds
+        return RoadMap(
+            id=self._image_id(),
+            net_file=self._image_net(),
+            left_hand=not self.left_hand,
+            lanes={key: replace(lane, line=lane.line * flip) for key, lane in self.lanes.items()},
+            links=tuple(
+                replace(k, path=k.path * flip, direction=other.get(k.direction, k.direction)) for k in self.links
+            ),
+            junctions=tuple(replace(j, center=j.center * flip, outline=j.outline * flip) for j in self.junctions),
+            signals=tuple(replace(head, y=-head.y, yaw=-head.yaw) for head in self.signals),
+            # Both are written from left to right.
+            stop_lines={key: ends[::-1] * flip for key, ends in self.stop_lines.items()},
+            crossings=tuple(corners[[1, 0, 3, 2]] * flip for corners in self.crossings),
+            bounds=np.array([x0, -y1, x1, -y0]),
+        )
 
 
-CACHE_VERSION = 2
+CACHE_VERSION = 4
 """Part of the parsed cache's name: raise it when read_net's columns change."""
 
 
 def build_town(config: TownConfig, cache_dir: Path | None = None) -> RoadMap:
     """Return the town's roads; generated and parsed once, then read from the cache."""
-    return load_road_map(generate_net(config, cache_dir))
+    right = load_road_map(generate_net(replace(config, left_hand=False), cache_dir))
+    return right.mirrored() if config.left_hand else right
 
 
 def load_road_map(net_file: Path) -> RoadMap:
@@ -197,6 +250,7 @@ def _assemble(digest: str, net_file: Path, columns: Columns) -> RoadMap:
     return RoadMap(
         id=digest,
         net_file=str(net_file),
+        left_hand=bool(columns["left_hand"][0]),
         lanes=lanes,
         links=links,
         junctions=junctions,

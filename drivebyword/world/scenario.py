@@ -7,11 +7,11 @@ passenger's script. Splits follow `core.seeds`; no town is shared between splits
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from drivebyword.core.records import JUNCTION_INTENTS
+from drivebyword.core.records import JUNCTION_INTENTS, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
 from drivebyword.world.families import FAMILIES
@@ -56,6 +56,8 @@ class Scene:
     """What sets the scene, in place of town and script."""
     twin: bool = False
     """Without the family's edge element."""
+    image: bool = False
+    """The exact mirror image of a scene on the other side of the road (mirror.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,9 @@ class Scenario:
     """One town for every seed, instead of the split's pool."""
     family: Family | None = None
     twin: bool = False
+    left_hand: bool = field(default=False, repr=False)
+    """In towns with left-hand traffic: the same scenes, mirrored, and asked for accordingly. Not in the repr, which
+    the hashes of suites written before go by."""
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""
@@ -86,10 +91,13 @@ class Scenario:
         )
         count = int(rng.integers(self.instructions[0], self.instructions[1] + 1))
         script = draw_script(rng, count)
+        town = self.town or town_for_scene(seed)
+        if self.left_hand:
+            town, script = replace(town, left_hand=True), tuple(other_side(intent) for intent in script)
         return Scene(
             scenario=self.name,
             seed=seed,
-            town=self.town or town_for_scene(seed),
+            town=town,
             vehicles=int(rng.integers(self.vehicles[0], self.vehicles[1] + 1)),
             people=int(rng.integers(self.people[0], self.people[1] + 1)),
             weather=weather,
@@ -117,6 +125,7 @@ SCENARIOS = {
         Scenario(name="town-night", conditions=(0.0, 1.0, 0.0)),
         Scenario(name="town-fog", conditions=(0.0, 0.0, 1.0)),
         Scenario(name="town-mixed", conditions=(0.6, 0.2, 0.2)),
+        Scenario(name="town-left", left_hand=True),
         *(scenario for family in FAMILIES.values() for scenario in _of_family(family)),
     )
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import no_type_check
 
 import numpy as np
@@ -23,12 +23,16 @@ from drivebyword.world.roads import Lane, RoadMap
 from drivebyword.world.solids import (
     BOX,
     CROWN,
+    CY,
     ELLIPSOID,
     FACADE,
+    FLAGS,
     FLAT,
+    MIRRORED,
     ROOF,
     SHADER,
     SHAPE,
+    SIN,
     STREET_LAMP,
     SUN,
     TAPERED,
@@ -54,6 +58,21 @@ class Scenery:
     """Centre x, y, yaw, length, width of everything a car can hit."""
     paved: Float[np.ndarray, "Q 5"]
     """Centre x, y, yaw, length, width of buildings."""
+    image: bool = False
+    """Part of a mirror image, in which the sun and what sensors sample by are mirrored too (mirror.py)."""
+
+    @property
+    def sun_side(self) -> float:
+        """Return 1, or -1 in a mirror image: the sun then stands on the other side of the x axis."""
+        return -1.0 if self.image else 1.0
+
+    def mirrored(self) -> Scenery:
+        """Return the mirror image about the x axis: what was drawn, not drawn anew."""
+        floats, codes = self.floats.copy(), self.codes.copy()
+        floats[:, [CY, SIN]] *= -1.0
+        codes[np.isin(codes[:, SHADER], (FACADE, CROWN)), FLAGS] ^= MIRRORED
+        flip = np.array([1.0, -1.0, -1.0, 1.0, 1.0])
+        return replace(self, floats=floats, codes=codes, solid_rows=self.solid_rows * flip, paved=self.paved * flip)
 
     def solid_boxes(self) -> Float[np.ndarray, "K 5"]:
         """Return centre x, y, yaw, length, width of everything a car can hit."""
@@ -70,7 +89,7 @@ class Scenery:
 
     def shadows(self) -> Iterator[Float[np.ndarray, "P 2"]]:
         """Yield polygons the sun does not reach; tall things are cut to 9 m so that streets stay readable."""
-        fall = -np.array(SUN[:2]) / SUN[2]
+        fall = -np.array([SUN[0], SUN[1] * self.sun_side]) / SUN[2]
         turn = np.linspace(0, 2 * np.pi, 13)[:-1]
         for row, code in zip(self.floats.astype(float), self.codes):
             x, y, cos, sin, half_l, half_w, foot, top = row[:8]
@@ -187,7 +206,12 @@ class _Site:
 
 
 def build_scenery(road_map: RoadMap, seed: int = 0) -> Scenery:
-    """Furnish a town; the same map and seed give the same scenery."""
+    """Furnish a town; the same map and seed give the same scenery.
+
+    Left-hand towns are furnished as their mirror image would be, and the two mirror each other to the last tree.
+    """
+    if road_map.left_hand:
+        return build_scenery(road_map.mirrored(), seed).mirrored()
     site = _Site(road_map, np.random.default_rng([seed, int(road_map.id, 16) % 2**32]))
     kerbs = _kerbs(road_map)
     for line in kerbs:

@@ -19,7 +19,7 @@ from drivebyword.world.faces import CANDIDATES
 from drivebyword.world.ground import PALETTE, Ground
 from drivebyword.world.kernel import render
 from drivebyword.world.light import FOG_R, HOR_R, INV_VIS, NIGHT, ZEN_R, light_of
-from drivebyword.world.noise import frame_key
+from drivebyword.world.noise import SILENCE, frame_key
 from drivebyword.world.radar import radar
 from drivebyword.world.ranging import lidar, line_of_sight
 from drivebyword.world.roads import RoadMap
@@ -46,7 +46,7 @@ class SensorFrame:
 class Lens:
     """A camera's rays and row tables, computed once."""
 
-    def __init__(self, camera: CameraConfig, ground_pixel: float, subs: int = SUB_COLUMNS) -> None:
+    def __init__(self, camera: CameraConfig, ground_pixel: float, subs: int = SUB_COLUMNS, image: bool = False) -> None:
         self.camera = camera
         width, height = camera.width, camera.height
         self.half_fov = np.radians(camera.fov_deg) / 2
@@ -74,6 +74,8 @@ class Lens:
         self.horizon = height / 2 - np.tan(camera.pitch) * rise
         self.row_level, self.row_taps, self.row_distance = self._rows(width, height, ground_pixel, subs)
         self.row_inverse = self._inverse(height, subs)
+        if image:  # the columns of a mirror image sample where their originals do
+            self.row_inverse = np.ascontiguousarray(self.row_inverse[:, ::-1])
         self.image = np.zeros((height, width, 3), np.float32)
         self._air: tuple[tuple[float, ...], np.ndarray, np.ndarray] | None = None
         self.table = np.zeros((width, CANDIDATES), np.int32)
@@ -154,7 +156,7 @@ class Solids:
             self.floats, self.codes, self.scenery.floats, self.scenery.codes, self.agents, self.kinds,
             np.asarray(snapshot.agent_lights, np.int64), np.asarray(snapshot.agent_key, np.int64), self.heads,
             np.asarray(snapshot.signals, np.int64), x, y, reach, float(snapshot.time_s), reach + 20.0,
-            0.30 * (1.0 - 0.7 * weather.night),
+            (0.30 * (1.0 - 0.7 * weather.night), self.scenery.sun_side),
         )  # fmt: skip
 
     def picture(
@@ -186,25 +188,27 @@ class Sensors:
     ) -> None:
         self.rig, self.car = rig, car or CarConfig()
         self.solids = Solids(road_map, ground, scenery)
-        self.lenses = {camera.name: Lens(camera, ground.pixel) for camera in rig.cameras}
+        self.lenses = {camera.name: Lens(camera, ground.pixel, image=scenery.image) for camera in rig.cameras}
         if rig.lidar is not None:
             self.lidar_slopes = np.tan(rig.lidar.elevations())
         if rig.radar is not None:
             spread = np.radians(2.0) * np.linspace(-1.0, 1.0, rig.radar.rows) if rig.radar.rows > 1 else np.zeros(1)
             self.radar_slopes = np.tan(spread)
 
-    def observe(self, snapshot: Snapshot, weather: Weather, rng: np.random.Generator | int) -> SensorFrame:
+    def observe(self, snapshot: Snapshot, weather: Weather, rng: np.random.Generator | int | None) -> SensorFrame:
         """Sense one moment.
 
         Args:
             snapshot: Ground truth.
             weather: Light and air.
-            rng: Source of all noise: a generator (one number is drawn) or a number that names the frame.
+            rng: Source of all noise: a generator (one number is drawn) or a number that names the frame; None:
+                without noise, and what is a matter of chance goes the likelier way.
         """
-        key = int(frame_key(rng))
+        key = int(frame_key(rng)) if rng is not None else 0
         self.solids.collect(snapshot, weather, SENSOR_REACH)
         ego = np.asarray(snapshot.ego, float)
         keys = [np.uint64((key + 0x632BE59BD9B4E019 * (k + 1)) % 2**64) for k in range(len(self.lenses) + 2)]
+        keys = keys if rng is not None else [SILENCE] * len(keys)
         cameras = {
             name: self._picture(lens, ego, weather, keys[k]) for k, (name, lens) in enumerate(self.lenses.items())
         }
@@ -225,9 +229,10 @@ class Sensors:
 
     def _picture(self, lens: Lens, ego: np.ndarray, weather: Weather, key: np.uint64) -> np.ndarray:
         camera = lens.camera
-        wobble = _bell(key)
-        light = light_of(weather, ego, (1.0 + 0.25 * weather.night) * (1.0 + 0.03 * wobble))
-        gain = 1.0 + 1.6 * weather.night
+        wobble = _bell(key) if key != SILENCE else 0.0
+        exposure = (1.0 + 0.25 * weather.night) * (1.0 + 0.03 * wobble)
+        light = light_of(weather, ego, exposure, self.solids.scenery.sun_side)
+        gain = 1.0 + 1.6 * weather.night if key != SILENCE else 0.0
         noise = (READ_NOISE * gain, SHOT_NOISE * gain)
         pose = np.array(mounted(ego, camera.x, camera.y, camera.z, camera.yaw))
         return self.solids.picture(lens, pose, light, key, noise, 0)

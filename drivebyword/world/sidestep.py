@@ -1,6 +1,6 @@
 """Round somebody who waits in a junction with a corner in the way: a track in, the same track with a swerve out.
 
-Left-turners wait for a car that waits behind their corner; a driver steers round it, and so does the expert.
+Those who turn across oncoming traffic wait behind one another's corners; a driver steers round, and so does the expert.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from drivebyword.world.paths import Track, shifted
 
 PATIENCE_S = 3.0
 SWERVES = (-0.5, 0.5, -0.8, 0.8, -1.1, 1.1, -1.5, 1.5, -1.9, 1.9)
-"""Sideways metres tried, in this order; negative is to the right."""
+"""Sideways metres tried, in this order; negative is towards the kerb."""
 REACH, LENGTH, MARGIN = 4.5, 20.0, 0.02
 """Metres in which to swerve, metres looked at, metres kept."""
 
@@ -49,7 +49,7 @@ class Sidestep:
         front = s + self.car.front
         entered = any(span.start < front for span in track.links_ahead(s))
         for swerve in SWERVES if entered else SWERVES[:2]:  # on a street the next lane belongs to others
-            bent = self._bend(track, s, offset, swerve, past)
+            bent = self._bend(track, s, offset, -self.graph.road_map.kerb * swerve, past)
             if self._is_clear(bent, s, snapshot):
                 return bent
         return None

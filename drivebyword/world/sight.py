@@ -47,7 +47,7 @@ class Sight:
     line: float | None
     """Arc length of the end of the lane before the next junction, while the car has not passed it."""
     gap: float | None
-    """Arc length to wait at while the gap in the oncoming traffic is too small for a left turn."""
+    """Arc length to wait at while the gap in the oncoming traffic is too small for a turn across."""
     person: str | None
     """Where somebody walks on the road near the way."""
     junction: float | None

@@ -19,6 +19,9 @@ SOLID_CODES = 4
 BOX, ELLIPSOID, TAPERED, SHADOW = 0, 1, 2, 3
 (FLAT, CAR_BODY, GLASS, FACADE, LAMP, CROWN, CARGO, BUS, ROOF, STREET_LAMP) = range(10)
 
+MIRRORED = 4096
+"""Code flag of a facade, a crown or an agent that is drawn as its own mirror image."""
+
 Colour = tuple[float | int, float | int, float | int]
 
 SUN = (-0.53, -0.45, 0.72)

@@ -7,16 +7,17 @@ adds actors. In a twin everything is drawn alike, but what is marked as the edge
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from drivebyword.core.geometry import arc_lengths, resample
-from drivebyword.core.records import HAZARD, Lights
+from drivebyword.core.records import HAZARD, Lights, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
-from drivebyword.world.cast import AT_ONCE, CAR, Actor, Beat, Body, after, arrives
+from drivebyword.world.cast import AT_ONCE, CAR, Actor, Beat, Body, after, arrives, mirrored
 from drivebyword.world.demand import Spawn
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.judging import direction_of
@@ -39,8 +40,10 @@ BLOCK = 280.0
 class Stage:
     """One scene of a family, being built."""
 
-    def __init__(self, seed: int, name: str, twin: bool, town: Callable[[TownConfig], Place]) -> None:
+    def __init__(self, seed: int, name: str, twin: bool, town: Callable[..., Place]) -> None:
         self.seed, self.name, self.twin, self._town = seed, name, twin, town
+        self.left_hand = False
+        """Drive on the left. A family is written for right-hand traffic; its scene is mirrored when it is built."""
         self.rng = np.random.default_rng([seed, 23])
         self.actors: list[Actor] = []
         self.edge_actors: list[str] = []
@@ -107,7 +110,7 @@ class Stage:
             jitter=0.0,
             seed=seed,
         )
-        self.place = self._town(config)
+        self.place, self._config = self._town(config), config
         edges = ["r0_r1", "r1_r2", "r2_r3"]
         self._begin(f"r0_r1_{self.graph.lanes_of(edges[0])[lane].index}", before, edges)
         self.speed = limit / 3.6 * 0.85
@@ -133,7 +136,8 @@ class Stage:
         """
         pool, size = SPLIT_STARTS[split_of(self.seed)], POOL_SIZES[split_of(self.seed)]
         for number in self.rng.permutation(np.tile(np.arange(size), TRIES)):
-            self.place = self._town(sample_town(pool + int(number)))
+            self._config = sample_town(pool + int(number))
+            self.place = self._town(self._config)
             graph = self.place.graph
             spawn = place_for(graph, intent, self.rng)
             if spawn is None or graph.length(spawn.lane) < before + 10.0:
@@ -258,7 +262,7 @@ class Stage:
         s = self.ego_s + gap + CAR.length / 2
         return Actor(name="lead", body=CAR, path=self.way.line, s=s, speed=self.speed, gap=gap, beats=beats)
 
-    def stream(self, name: str, count: int, pace: float, gaps_s: Range, ahead_s: float) -> None:
+    def stream(self, name: str, count: int, pace: float, gaps_s: Range, ahead_s: float, shared: bool = False) -> None:
         """Send cars along `crossing`, the first of which is the event and meets the ego where the two ways do.
 
         Args:
@@ -267,13 +271,18 @@ class Stage:
             pace: m/s.
             gaps_s: Seconds between two of them.
             ahead_s: Seconds before that meeting at which they come on, at most.
+            shared: In the twin too.
         """
         path, meets, at = self.crossing
         later, s = 0.0, max(meets - ahead_s * pace, 0.0)
         for k in range(count):
             first = Beat(when=arrives(at, min(meets / pace, ahead_s), least_speed=4.0))
-            comes = Beat(when=after(later), speed=pace, accel=AT_ONCE, edge=k == 0)
-            self.edge(Actor(name=f"{name} {k}", body=CAR, path=path, s=s, enters=2, beats=(first, comes)))
+            comes = Beat(when=after(later), speed=pace, accel=AT_ONCE, edge=k == 0 and not (shared and self.twin))
+            actor = Actor(name=f"{name} {k}", body=CAR, path=path, s=s, enters=2, beats=(first, comes))
+            if shared and self.twin:
+                self.add(actor)
+            else:
+                self.edge(actor)
             later += self.draw(gaps_s)
 
     def edge_beats(self, actor: str, *beats: Beat) -> tuple[Beat, ...]:
@@ -282,6 +291,22 @@ class Stage:
             return ()
         self.edge_actors.append(actor)
         return beats
+
+    # ------------------------------------------------------------------ the other side of the road
+
+    def change_side(self, left_hand: bool, image: bool) -> None:
+        """Move what was built for right-hand traffic to where the scene is: the same junction, the same actors.
+
+        Args:
+            left_hand: Mirror it.
+            image: In the mirror image of the other side's town, instead of a town of its own.
+        """
+        self.left_hand = left_hand
+        self.place = self._town(replace(self._config, left_hand=left_hand), image)
+        self.way = lay_track(self.place.graph, self.spawn.lane, list(self.spawn.route[1:]))
+        if left_hand:
+            self.actors = [mirrored(actor) for actor in self.actors]
+            self.intent = other_side(self.intent)
 
 
 def _heading(path: Float[np.ndarray, "P 2"]) -> float:

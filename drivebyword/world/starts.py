@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +24,11 @@ def settle(places: Places, scene: Scene, typed: tuple[str, str | None] | None) -
     rng = np.random.default_rng([scene.seed, 5])
     config = scene.town
     for attempt in range(24):
-        place = places.get(config)
+        place = places.get(config, scene.image)
         spawn = place_for(place.graph, typed[1], rng) if typed else place_ego(place.graph, rng)
         if spawn is not None:
             return place, spawn
-        config = sample_town(scene.town.seed + 7_000_000 + attempt)
+        config = replace(sample_town(scene.town.seed + 7_000_000 + attempt), left_hand=scene.town.left_hand)
     raise ValueError(f"no town near seed {scene.seed} offers {typed[1] if typed else 'a start'!r}")
 
 
@@ -58,12 +59,12 @@ def place_for(graph: RoadGraph, intent: str | None, rng: np.random.Generator) ->
     if intent in JUNCTION_INTENTS:
         places = _before_branch(graph, intent)
     elif intent in ("lane_left", "lane_right"):
-        side = 1 if intent == "lane_left" else -1
+        step = graph.to_left if intent == "lane_left" else -graph.to_left
         places = [
             (lane.id, graph.length(lane.id) - 85.0)
             for edge in sorted(graph.edges)
             for lane in graph.lanes_of(edge)
-            if any(other.index == lane.index + side for other in graph.lanes_of(edge))
+            if any(other.index == lane.index + step for other in graph.lanes_of(edge))
         ]
     else:
         places = [(graph.lanes_of(e)[0].id, graph.length(graph.lanes_of(e)[0].id) - 75.0) for e in sorted(graph.edges)]
@@ -97,8 +98,8 @@ def _length(graph: RoadGraph, edge: str) -> float:
 
 
 def _route(graph: RoadGraph, lane: str, count: int = 5) -> tuple[str, ...]:
-    """Return edges from a lane on, first where the lane itself leads, then straight, right or left."""
-    lanes = graph.road_map.lanes
+    """Return edges from a lane on, first where the lane itself leads, then straight, along the kerb or across."""
+    lanes, usual = graph.road_map.lanes, ("straight", graph.road_map.near_side, graph.road_map.far_side)
     route = [lanes[lane].edge]
     reachable = {lanes[link.to_lane].edge for link in graph.links_from(lane)}
     while len(route) < count:
@@ -106,7 +107,5 @@ def _route(graph: RoadGraph, lane: str, count: int = 5) -> tuple[str, ...]:
         ends = {name: edge for name, edge in ways.items() if len(route) > 1 or edge in reachable} or ways
         if not ends:
             break
-        route.append(
-            next((ends[name] for name in ("straight", "right", "left") if name in ends), next(iter(ends.values())))
-        )
+        route.append(next((ends[name] for name in usual if name in ends), next(iter(ends.values()))))
     return tuple(route)

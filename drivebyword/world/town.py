@@ -66,6 +66,8 @@ class TownConfig:
     """Displacement of junctions as a share of the block."""
     green_s: int = 22
     seed: int = 0
+    left_hand: bool = False
+    """Left-hand traffic: the exact mirror image of the same town with right-hand traffic."""
 
     def __post_init__(self) -> None:
         """Refuse what netconvert would turn into something else."""
@@ -128,9 +130,15 @@ def town_cache() -> Path:
 
 
 def generate_net(config: TownConfig, cache_dir: Path | None = None) -> Path:
-    """Return the town's network file, building it when the cache has none."""
+    """Return the network file of a right-hand town, building it when the cache has none.
+
+    Left-hand towns are mirrored from it (`roads.build_town`): the side is no part of a plan, nor of its key.
+    """
+    if config.left_hand:
+        raise ValueError("a street plan has no driving side: build_town mirrors the right-hand town")
     folder = Path(cache_dir) if cache_dir else town_cache()
-    key = hashlib.sha256(json.dumps([RECIPE_VERSION, asdict(config)], sort_keys=True).encode()).hexdigest()[:20]
+    recipe = {name: value for name, value in asdict(config).items() if name != "left_hand"}
+    key = hashlib.sha256(json.dumps([RECIPE_VERSION, recipe], sort_keys=True).encode()).hexdigest()[:20]
     target = folder / f"{key}.net.xml"
     if target.exists():
         return target

@@ -24,6 +24,7 @@ from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, St
 from drivebyword.world.events import ego_box
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.guests import Guests
+from drivebyword.world.otherside import OtherSide
 from drivebyword.world.quiet import quiet_stderr
 from drivebyword.world.reflex import Reflexes
 from drivebyword.world.roads import RoadMap
@@ -188,12 +189,12 @@ class Traffic:
         global _started, _halfway
         import libsumo
 
-        self._sumo = libsumo
+        self._sumo = OtherSide(libsumo) if road_map.left_hand else libsumo
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="drivebyword-")
         routes = Path(self._folder.name) / "demand.rou.xml"
         routes.write_text(text, encoding="ascii")
-        options = ["-n", road_map.net_file, "-r", str(routes), "--step-length", f"{self.dt:g}"]
+        options = ["-n", road_map.right_hand_net(), "-r", str(routes), "--step-length", f"{self.dt:g}"]
         options += ["--collision.action", "none", "--ignore-route-errors", "true", "--time-to-teleport", "-1"]
         options += ["--no-warnings", "true", "--no-step-log", "true", "--duration-log.disable", "true"]
         options += ["--xml-validation", "never", "--xml-validation.net", "never", "--seed", str(seed % (2**31))]

@@ -82,7 +82,7 @@ class WorldView:
         pose = np.array(mounted(pivot, lens.camera.x - 1.5, 0.0, lens.camera.z, 0.0))
         # Most of what one sees up close lies ahead of the ego.
         self.solids.patch = self.close_up.around(ego[0] + 12.0 * np.cos(ego[2]), ego[1] + 12.0 * np.sin(ego[2]))
-        light = light_of(weather, ego, 1.04 + 0.35 * weather.night)
+        light = light_of(weather, ego, 1.04 + 0.35 * weather.night, self.scenery.sun_side)
         return self.solids.picture(lens, pose, light, np.uint64(1), (0.0, 0.0), 10)
 
     def bird_eye(

@@ -147,7 +147,8 @@ class Wayfinder:
         beside = self._neighbour(lane, 1 if want > lane.index else -1)
         if beside is None or not lane_is_free(self._points(beside), beside.width, snapshot, self.car):
             return start, False
-        self._left, self._side = lane, "left" if want > lane.index else "right"
+        road = self.graph.road_map
+        self._left, self._side = lane, road.far_side if want > lane.index else road.near_side
         return _Start(lane=beside, link=None), True
 
     def changing(self, state: CarState) -> str | None:
@@ -284,8 +285,8 @@ class Wayfinder:
             if state.speed < 0.5 or (room > -0.5 and state.speed**2 / (2 * max(room, 0.3)) < 3.2):
                 return
         self._stop = None
-        rightmost = lane.index == self.graph.lanes_of(lane.edge)[0].index
-        if mission.pull_over and not rightmost:
+        at_kerb = lane.index == self.graph.lanes_of(lane.edge)[0].index
+        if mission.pull_over and not at_kerb:
             return
         if mission.hold and state.speed < 0.5 and front > self.car.length:
             self._stop = (lane.edge, front)
@@ -296,10 +297,10 @@ class Wayfinder:
             self._stop = (lane.edge, stop)
 
     def _kerb_offset(self, start: _Start, mission: Errand) -> float:
-        """Return the sideways goal: 0 is the lane's centre, negative towards the kerb."""
+        """Return the sideways goal, positive left: 0 is the lane's centre."""
         if not mission.pull_over or self._stop is None or self._stop[0] != start.lane.edge:
             return 0.0
-        return -(start.lane.width / 2 - self.car.width / 2 - KERB_GAP)
+        return self.graph.road_map.kerb * (start.lane.width / 2 - self.car.width / 2 - KERB_GAP)
 
     # ------------------------------------------------------------------ track
 

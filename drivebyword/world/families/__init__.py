@@ -16,6 +16,7 @@ from drivebyword.world.families.fully_blocked_road import FullyBlockedRoad
 from drivebyword.world.families.lead_hard_brake import LeadHardBrake
 from drivebyword.world.families.lead_stopped_hidden_by_bend import LeadStoppedHiddenByBend
 from drivebyword.world.families.left_across_oncoming import LeftAcrossOncoming
+from drivebyword.world.families.left_hand_traffic_switch import LeftHandTrafficSwitch
 from drivebyword.world.families.low_mu_curve import LowMuCurve
 from drivebyword.world.families.partial_blocker import PartialBlocker
 from drivebyword.world.families.pedestrian_in_turn import PedestrianInTurn
@@ -55,6 +56,7 @@ FAMILIES: dict[str, Family] = {
         EmergencyVehicleBehind(),
         LowMuCurve(),
         DenseFog(),
+        LeftHandTrafficSwitch(),
     )
 }
 HELD_OUT = tuple(name for name, family in FAMILIES.items() if family.held_out)
