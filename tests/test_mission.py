@@ -165,19 +165,26 @@ def test_going_on_counts_only_the_time_the_way_is_free(graph):
     assert GoOnJudge().update(on_lane(graph, lane, 5.0, speed=2.5), None) == "fulfilled"
 
 
-def test_pulling_over_means_standing_at_the_right_border(graph):
+@pytest.mark.parametrize("left_hand", [False, True])
+def test_pulling_over_means_standing_at_the_kerb(graph, left_hand):
+    graph = RoadGraph(graph.road_map.mirrored()) if left_hand else graph
+    kerb = graph.road_map.kerb
     lane = graph.lanes_of(crossroads(graph))[0]
     widths = {lane.id: lane.width}
-    for speed, expected in ((0.0, None), (5.0, None)):
-        assert PullOverJudge(CAR, widths).update(on_lane(graph, lane.id, 40.0, speed=speed), None) is expected
-    moment = on_lane(graph, lane.id, 40.0, speed=0.0)
-    right = lane.width / 2 - CAR.width / 2 - 0.3
-    moment.state.x += right * math.sin(moment.state.yaw)
-    moment.state.y -= right * math.cos(moment.state.yaw)
-    aside = on_lane(graph, lane.id, 40.0, speed=0.0, state=moment.state, match=graph.lane_at(
-        moment.state.x, moment.state.y, moment.state.yaw
-    ))  # fmt: skip
-    assert PullOverJudge(CAR, widths).update(aside, None) == "fulfilled"
+
+    def judged(aside: float, speed: float = 0.0) -> str | None:
+        """Judge the car `aside` metres to the left of the lane's middle."""
+        state = on_lane(graph, lane.id, 40.0, speed=speed).state
+        state.x -= aside * math.sin(state.yaw)
+        state.y += aside * math.cos(state.yaw)
+        match = graph.lane_at(state.x, state.y, state.yaw)
+        moment = on_lane(graph, lane.id, 40.0, speed=speed, state=state, match=match)
+        return PullOverJudge(CAR, widths, kerb).update(moment, None)
+
+    at_kerb = kerb * (lane.width / 2 - CAR.width / 2 - 0.3)
+    assert judged(0.0) is None and judged(0.0, speed=5.0) is None
+    assert judged(at_kerb) == "fulfilled" and judged(at_kerb, speed=5.0) is None
+    assert judged(-at_kerb) is None
 
 
 def test_stopping_has_a_deadline(graph):
