@@ -7,7 +7,7 @@ ill-defined. Numbers describe a mid-size hatchback.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import atan, cos, exp, sin, tan
 from typing import no_type_check
 
@@ -51,6 +51,10 @@ class CarConfig:
     def front(self) -> float:
         """Metres from the rear axle to the front bumper."""
         return self.length - self.rear_overhang
+
+    def on(self, grip: float) -> CarConfig:
+        """Return the car on a road that leaves it this share of its friction."""
+        return self if grip == 1.0 else replace(self, friction=grip * self.friction)
 
 
 @dataclass(slots=True)

@@ -153,8 +153,9 @@ def _build_record(kind: type, value: Any, where: str, name: str) -> Any:
         if key not in known:
             raise ValueError(f"{where}: field {name}.{key} is unknown to this version")
     for key, one in known.items():
-        # A checkpoint states everything: a default that changes later must not change an old policy.
-        if key not in value:
+        # A checkpoint states everything: a default that changes later must not change an old policy. What came later
+        # and is None where it is not asked for was not there.
+        if key not in value and one.default is not None:
             optional = one.default is not MISSING or one.default_factory is not MISSING
             raise ValueError(f"{where}: field {name}.{key} is missing{' (defaults are not filled in)' * optional}")
     hints = get_type_hints(kind)

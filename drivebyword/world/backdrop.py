@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import hypot
 from typing import no_type_check
 
 import numpy as np
 
 from drivebyword.world.jit import fast_inlined
-from drivebyword.world.light import AMBIENT, FOG_R, HEAD, HOR_R, ICE, NIGHT, headlight, lattice
+from drivebyword.world.light import AMBIENT, FOG_R, HEAD, HOR_R, ICE, NIGHT, WET, headlight, lattice
 from drivebyword.world.texels import close, smooth
 
 
@@ -27,7 +28,7 @@ def backdrop(  # type: ignore[no-untyped-def]
     # Two bytes of a packed colour are summed in one word: up to 256 samples fit.
     zero, mask, low16 = np.uint32(0), np.uint32(0x00FF00FF), np.uint32(0xFFFF)
     eight, sixteen = np.uint32(8), np.uint32(16)
-    ambient, head, ice, night = light[AMBIENT], light[HEAD], light[ICE], light[NIGHT]
+    ambient, head, ice, wet, night = light[AMBIENT], light[HEAD], light[ICE], light[WET], light[NIGHT]
     fog_r, fog_g, fog_b = light[FOG_R], light[FOG_R + 1], light[FOG_R + 2]
     reach = cam[2] * g * inv_pixel
     for row in range(height):
@@ -87,6 +88,12 @@ def backdrop(  # type: ignore[no-untyped-def]
         if ice > 0.0:  # a slippery road mirrors the sky, the more the flatter one looks
             mirror = ice * (0.25 + 0.6 / (1.0 + below * below / (0.02 * g * g)))
             power *= 1.0 - mirror
+            for c in range(3):
+                acc[row, c] += weight * see * mirror * light[HOR_R + c]
+        if wet > 0.0:  # water darkens, and mirrors by Fresnel's law (Schlick's form), roughly
+            slant = 1.0 - below / hypot(below, g)
+            mirror = 0.6 * wet * (0.02 + 0.98 * slant**5)
+            power *= (1.0 - 0.42 * wet) * (1.0 - mirror)
             for c in range(3):
                 acc[row, c] += weight * see * mirror * light[HOR_R + c]
         acc[row, 0] += red * power + veil * fog_r

@@ -75,7 +75,10 @@ class Expert:
 
         Nominal fog is thinner than a town's speeds need, nominal roads grip: there nothing changes.
         """
-        self._within_sight = pedals.speed_within(1.5 * (weather or Weather()).fog_visibility)
+        weather = weather or Weather()
+        self._within_sight = pedals.speed_within(weather.sight)
+        # Stopping takes as long on a wet road as from the limit on a dry one.
+        self._pace = weather.grip**0.5
         self._lateral = min(pedals.LATERAL_COMFORT, 0.4 * 9.81 * friction)
         self.wayfinder.reset()
         self.foresight.reset()
@@ -93,7 +96,7 @@ class Expert:
         sight = self._look(snapshot, state)
         limits = self._limits(snapshot, state, speed_plan, sight)
         self._step_aside(snapshot, limits, speed_plan)
-        caps = [float(np.interp(s, track.s, track.limit)), self._within_sight]
+        caps = [self._pace * float(np.interp(s, track.s, track.limit)), self._within_sight]
         caps += [way.pace] if way.pace is not None else []
         caps += [PAST_FLAGGER] if sight.direction is not None and sight.direction.slowly else []
         cap = min(caps)

@@ -18,14 +18,14 @@ from drivebyword.world.jit import fast_inlined
 from drivebyword.world.solids import SUN
 
 SUN_X, SUN_Y, SUN_Z = SUN
-# Ambient gain, headlight gain, 1 / visibility, night, exposure; fog, zenith and horizon colours; ego pose; ice.
+# Ambient gain, headlight gain, 1 / visibility, night, exposure; fog, zenith and horizon colours; ego pose; ice; wet.
 AMBIENT, HEAD, INV_VIS, NIGHT, EXPOSURE = range(5)
 FOG_R, ZEN_R, HOR_R = 5, 8, 11
 EGO_X, EGO_Y, EGO_C, EGO_S = range(14, 18)
-ICE = 18
-SUN_SIDE = 19
+ICE, WET = 18, 19
+SUN_SIDE = 20
 """1, or -1 in a mirror image, whose sun is mirrored too."""
-LIGHT_SIZE = 20
+LIGHT_SIZE = 21
 
 
 @fast_inlined
@@ -81,7 +81,7 @@ def face_light(cs, sn, face, side):  # type: ignore[no-untyped-def]
 
 def light_of(
     weather: Weather, ego: Float[np.ndarray, " 6"], exposure: float = 1.0, sun_side: float = 1.0
-) -> Float[np.ndarray, " 20"]:
+) -> Float[np.ndarray, " 21"]:
     """Turn the weather into the kernel's light vector."""
     light = _daylight(weather).copy()
     light[EXPOSURE], light[SUN_SIDE] = exposure, sun_side
@@ -91,7 +91,7 @@ def light_of(
 
 
 @functools.lru_cache(maxsize=64)
-def _daylight(weather: Weather) -> Float[np.ndarray, " 20"]:
+def _daylight(weather: Weather) -> Float[np.ndarray, " 21"]:
     if not 0.0 <= weather.night <= 1.0:
         raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
     if not weather.fog_visibility > 0.0:
@@ -110,4 +110,17 @@ def _daylight(weather: Weather) -> Float[np.ndarray, " 20"]:
     light[FOG_R : FOG_R + 3] = (blue + (grey - blue) * fogginess) * day + np.array([22.0, 24.0, 30.0]) * dark
     light[ZEN_R : ZEN_R + 3] = np.array([98.0, 150.0, 214.0]) * day + np.array([8.0, 10.0, 22.0]) * dark
     light[HOR_R : HOR_R + 3] = blue * day + np.array([28.0, 30.0, 42.0]) * dark
+    if weather.rain > 0.0:
+        _overcast(light, weather)
     return light
+
+
+def _overcast(light: Float[np.ndarray, " 20"], weather: Weather) -> None:
+    """Draw clouds over the sky, rain into the air and water onto the road."""
+    cloud = min(1.0, 0.4 + weather.rain / 10.0)
+    light[INV_VIS] += weather.rain_extinction
+    light[AMBIENT] *= 1.0 - 0.28 * cloud
+    light[WET] = min(1.0, 0.5 + weather.rain / 10.0)
+    grey = np.array([150.0, 156.0, 162.0]) * (1.0 - weather.night) + np.array([16.0, 18.0, 24.0]) * weather.night
+    for at in (FOG_R, ZEN_R, HOR_R):
+        light[at : at + 3] += cloud * (grey - light[at : at + 3])

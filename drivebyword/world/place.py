@@ -63,7 +63,7 @@ class Place:
         if self.sensors is not None:
             return self.sensors.visible(snapshot, weather)
         far = np.hypot(snapshot.agents[:, 0] - snapshot.ego[0], snapshot.agents[:, 1] - snapshot.ego[1])
-        return far < min(SIGHT, 1.5 * weather.fog_visibility)
+        return far < min(SIGHT, weather.sight)
 
     def view(self) -> WorldView:
         """Return what draws this town for people; made on first use."""

@@ -14,13 +14,17 @@ from jaxtyping import Bool, Float32, UInt8
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Snapshot
 from drivebyword.core.rig import CameraConfig, RigConfig, Weather
+from drivebyword.world import echoes
 from drivebyword.world.bodies import gather
+from drivebyword.world.distortion import Warp
 from drivebyword.world.faces import CANDIDATES
+from drivebyword.world.glass import Glass
 from drivebyword.world.ground import PALETTE, Ground
 from drivebyword.world.kernel import render
 from drivebyword.world.light import FOG_R, HOR_R, INV_VIS, NIGHT, ZEN_R, light_of
 from drivebyword.world.noise import SILENCE, frame_key
 from drivebyword.world.radar import radar
+from drivebyword.world.rainfall import lidar_in_rain, radar_in_rain
 from drivebyword.world.ranging import lidar, line_of_sight
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.scenery import Scenery
@@ -28,6 +32,8 @@ from drivebyword.world.solids import SOLID_CODES, SOLID_FLOATS
 
 SUB_COLUMNS = 2
 SENSOR_REACH = 140.0
+SUN_REACH = 120.0
+"""Metres within which something may hide the sun."""
 READ_NOISE = 1.6
 SHOT_NOISE = 0.035
 
@@ -47,6 +53,8 @@ class Lens:
     """A camera's rays and row tables, computed once."""
 
     def __init__(self, camera: CameraConfig, ground_pixel: float, subs: int = SUB_COLUMNS, image: bool = False) -> None:
+        self.warp = Warp(camera) if camera.distortion is not None else None
+        camera = self.warp.camera if self.warp is not None else camera
         self.camera = camera
         width, height = camera.width, camera.height
         self.half_fov = np.radians(camera.fov_deg) / 2
@@ -80,6 +88,7 @@ class Lens:
         self._air: tuple[tuple[float, ...], np.ndarray, np.ndarray] | None = None
         self.table = np.zeros((width, CANDIDATES), np.int32)
         self.counts = np.zeros(width, np.int32)
+        self._glass: Glass | None = None
         slope = np.maximum((self.horizon - np.arange(height) - 0.5) / rise, 0.0)
         self.row_sky = np.clip(slope / 0.75, 0.0, 1.0) ** 0.6
 
@@ -103,6 +112,16 @@ class Lens:
         row, sub, tap = (index.astype(float) for index in np.indices(shape))
         at = row + (tap + (sub + 0.5) / subs) / self.row_taps[:, None, None] - self.horizon
         return 1.0 / np.maximum(at, 0.02)
+
+    @property
+    def glass(self) -> Glass:
+        """What is before the lens in weather that needs it; made on first use."""
+        if self._glass is None:
+            middle = self.rays.reshape(self.camera.width, -1, 3).mean(1)
+            slope = (self.horizon - np.arange(self.camera.height) - 0.5)[:, None] / middle[:, 2]
+            rays = np.stack([*np.broadcast_arrays(middle[:, 0], middle[:, 1], slope)], -1)
+            self._glass = Glass(rays / np.linalg.norm(rays, axis=-1, keepdims=True), self.camera.name)
+        return self._glass
 
     def air(self, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return, for every row, the share of the ground's light that arrives, and the sky's colour."""
@@ -195,7 +214,9 @@ class Sensors:
             spread = np.radians(2.0) * np.linspace(-1.0, 1.0, rig.radar.rows) if rig.radar.rows > 1 else np.zeros(1)
             self.radar_slopes = np.tan(spread)
 
-    def observe(self, snapshot: Snapshot, weather: Weather, rng: np.random.Generator | int | None) -> SensorFrame:
+    def observe(
+        self, snapshot: Snapshot, weather: Weather, rng: np.random.Generator | int | None, scene: int = 0
+    ) -> SensorFrame:
         """Sense one moment.
 
         Args:
@@ -203,6 +224,7 @@ class Sensors:
             weather: Light and air.
             rng: Source of all noise: a generator (one number is drawn) or a number that names the frame; None:
                 without noise, and what is a matter of chance goes the likelier way.
+            scene: The scene's seed, for what stays on a lens from frame to frame.
         """
         key = int(frame_key(rng)) if rng is not None else 0
         self.solids.collect(snapshot, weather, SENSOR_REACH)
@@ -210,7 +232,8 @@ class Sensors:
         keys = [np.uint64((key + 0x632BE59BD9B4E019 * (k + 1)) % 2**64) for k in range(len(self.lenses) + 2)]
         keys = keys if rng is not None else [SILENCE] * len(keys)
         cameras = {
-            name: self._picture(lens, ego, weather, keys[k]) for k, (name, lens) in enumerate(self.lenses.items())
+            name: self._picture(lens, ego, weather, keys[k], float(snapshot.time_s), scene)
+            for k, (name, lens) in enumerate(self.lenses.items())
         }
         ranges = self._lidar(ego, weather, keys[-2]) if self.rig.lidar else None
         detections, valid = self._radar(ego, weather, keys[-1]) if self.rig.radar else (None, None)
@@ -223,11 +246,13 @@ class Sensors:
         eye = mounted(np.asarray(snapshot.ego, float), x, 0.0, z, 0.0)
         out = np.zeros(len(self.solids.agents), np.bool_)
         s = self.solids
-        reach = min(reach, 1.5 * weather.fog_visibility)
+        reach = min(reach, weather.sight)
         line_of_sight(out, eye[0], eye[1], eye[2], reach, s.agents, s.order, s.count, s.floats, s.codes)
         return out
 
-    def _picture(self, lens: Lens, ego: np.ndarray, weather: Weather, key: np.uint64) -> np.ndarray:
+    def _picture(
+        self, lens: Lens, ego: np.ndarray, weather: Weather, key: np.uint64, time_s: float, scene: int
+    ) -> np.ndarray:
         camera = lens.camera
         wobble = _bell(key) if key != SILENCE else 0.0
         exposure = (1.0 + 0.25 * weather.night) * (1.0 + 0.03 * wobble)
@@ -235,7 +260,26 @@ class Sensors:
         gain = 1.0 + 1.6 * weather.night if key != SILENCE else 0.0
         noise = (READ_NOISE * gain, SHOT_NOISE * gain)
         pose = np.array(mounted(ego, camera.x, camera.y, camera.z, camera.yaw))
-        return self.solids.picture(lens, pose, light, key, noise, 0)
+        picture = self.solids.picture(lens, pose, light, key, noise, 0)
+        if weather.rain > 0.0 or weather.dirt > 0.0 or weather.glare > 0.0:
+            sun = self.sun_seen(pose, weather) if weather.glare > 0.0 else 0.0
+            picture = lens.glass.through(picture, weather, pose[3], sun, time_s, scene, int(key))
+        return lens.warp.apply(picture) if lens.warp is not None else picture
+
+    def sun_seen(self, pose: np.ndarray, weather: Weather) -> float:
+        """Return the share of the sun's disc that neither houses, trees nor vehicles nor clouds hide from a place."""
+        s, rise = self.solids, np.tan(weather.sun_elevation)
+        if rise <= 0.0:
+            return 0.0
+        # Rays to five stand-ins across the disc, half a degree wide, on top of rows that are too far to be asked.
+        side = weather.sun_azimuth + np.radians(np.linspace(-0.27, 0.27, 5))
+        rows = np.full((len(s.agents) + 5, 9), 1e9, np.float32)
+        rows[-5:] = 0.0
+        rows[-5:, 0], rows[-5:, 1] = pose[0] + SUN_REACH * np.cos(side), pose[1] + SUN_REACH * np.sin(side)
+        rows[-5:, 5] = (pose[2] + rise * SUN_REACH) / 0.6
+        out = np.zeros(len(rows), np.bool_)
+        line_of_sight(out, *pose[:3], SUN_REACH + 1.0, rows, s.order, s.count, s.floats, s.codes)
+        return float(out[-5:].mean()) * max(0.0, 1.0 - weather.rain / 5.0)
 
     def _lidar(self, ego: np.ndarray, weather: Weather, key: np.uint64) -> np.ndarray:
         config, s = self.rig.lidar, self.solids
@@ -246,6 +290,8 @@ class Sensors:
             out, pose, self.lidar_slopes, config.range_max, s.order, s.count, s.floats, s.codes, *s.ground_args,
             1.0 / weather.fog_visibility, key,
         )  # fmt: skip
+        if weather.rain > 0.0:
+            return lidar_in_rain(out, weather, config.elevations(), config.z, int(key))
         return out
 
     def _radar(self, ego: np.ndarray, weather: Weather, key: np.uint64) -> tuple[np.ndarray, np.ndarray]:
@@ -260,6 +306,12 @@ class Sensors:
             out, valid, pose, velocity, float(np.radians(config.fov_deg)), config.columns, self.radar_slopes,
             config.range_max, s.order, s.count, s.floats, s.codes, s.agents, s.kinds, 1.0 / weather.fog_visibility, key,
         )  # fmt: skip
+        if weather.rain > 0.0:
+            out, valid = radar_in_rain(out, valid, weather.rain, int(key))
+        if config.noise is not None:
+            faces = echoes.mirrors(s.floats, s.codes, s.order[: s.count], pose)
+            agents = echoes.in_radar_frame(s.agents, pose)
+            return echoes.disturbed(out, valid, config, config.noise, agents, faces, (ahead, turning), int(key))
         return out, valid
 
 
