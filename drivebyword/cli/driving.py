@@ -14,7 +14,7 @@ import tyro
 if TYPE_CHECKING:
     from drivebyword.core.rig import Weather
 
-_WEATHERS = ("day", "night", "fog", "night-fog")
+_WEATHERS = ("day", "night", "fog", "night-fog", "rain", "night-rain", "dirt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Drive:
     out: Path = Path("out/drive")
     """Folder for replay.html, drive.mp4, the episode and summary.json."""
     scenario: str = "town"
-    """Scenario to drive in."""
+    """Scenario to drive in; +SENSOR.FAULT[@START[:SECONDS]] breaks a sensor, as town+wide.black@5."""
     seed: int = 2_000_017
     """Scene seed: town, traffic, start, weather."""
     policy: str = "tiny"
@@ -36,7 +36,9 @@ class Drive:
     sensors: Annotated[str | None, tyro.conf.arg(metavar="NAME,NAME")] = None
     """Give the driver only these sensors, e.g. wide,lidar."""
     weather: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """day, night, fog or night-fog; the scene decides without it."""
+    """day, night, fog, night-fog, rain, night-rain or dirt; the scene decides without it."""
+    rig: str = "tiny"
+    """Sensors the car carries: tiny, seven-camera, vision-only or reference. A trained policy drives its own only."""
     guard: bool = True
     """Let the guard check every act."""
     seconds: float = 60.0
@@ -55,6 +57,7 @@ class Drive:
             then=tuple(_later(text) for text in self.then),
             sensors=tuple(part.strip() for part in self.sensors.split(",")) if self.sensors is not None else None,
             weather=_weather(self.weather),
+            rig=self.rig,
             guard=self.guard,
             seconds=self.seconds,
         )
@@ -89,7 +92,12 @@ def _weather(name: str | None) -> Weather | None:
         return None
     if name not in _WEATHERS:
         raise ValueError(unknown("weather", name, _WEATHERS))
-    return Weather(night=1.0 if "night" in name else 0.0, fog_visibility=60.0 if "fog" in name else 1000.0)
+    return Weather(
+        night=1.0 if "night" in name else 0.0,
+        fog_visibility=60.0 if "fog" in name else 1000.0,
+        rain=20.0 if "rain" in name else 0.0,
+        dirt=0.7 if "dirt" in name else 0.0,
+    )
 
 
 class _Live:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from drivebyword.core.edge import EdgeRecord
+from drivebyword.core.faults import FaultConfig
 from drivebyword.core.rig import Weather
 
 # --------------------------------------------------------------------------- what is observed
@@ -28,7 +29,10 @@ metres driven, net heading change in radians, seconds stood still."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the policy may see at one decision. A missing sensor is absent (None or no key), never zeros."""
+    """What the policy may see at one decision. A missing sensor is absent (None or no key), never zeros.
+
+    A broken sensor (`core.faults`) may also give what has not the shape or type said here; `Driver` sorts it out.
+    """
 
     time_s: float
     cameras: dict[str, UInt8[np.ndarray, "H W 3"]]
@@ -315,6 +319,8 @@ class Episode:
     ego_observed: Float32[np.ndarray, "T 7"]
     edge: EdgeRecord | None = None
     """None in nominal scenes."""
+    faults: tuple[FaultConfig, ...] = ()
+    """What was wrong with the sensors: truth, never part of an observation."""
     cameras: dict[str, UInt8[np.ndarray, "T H W 3"]] = field(default_factory=dict)
     lidar: Float32[np.ndarray, "T beams columns 2"] | None = None
     radar: Float32[np.ndarray, "T detections 4"] | None = None

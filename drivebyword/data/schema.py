@@ -15,6 +15,7 @@ import pyarrow as pa
 from jaxtyping import Shaped
 
 from drivebyword.core.edge import EdgeRecord
+from drivebyword.core.faults import FaultConfig
 from drivebyword.core.records import AFFORDANCES, EGO_FIELDS, PLAN_DISTANCES, Episode, InstructionRecord
 from drivebyword.core.rig import Weather
 
@@ -153,6 +154,7 @@ def episode_record(episode: Episode) -> dict[str, Any]:
         "weather": asdict(episode.weather),
         "instructions": [_plain(asdict(i)) for i in episode.instructions],
         **({"edge": _plain(asdict(episode.edge))} if episode.edge is not None else {}),
+        **({"faults": [asdict(fault) for fault in episode.faults]} if episode.faults else {}),
     }
 
 
@@ -172,6 +174,7 @@ def build_episode(
         weather=Weather(**record["weather"]),
         instructions=[InstructionRecord(**i) for i in record["instructions"]],
         edge=EdgeRecord(**record["edge"]) if record.get("edge") else None,
+        faults=tuple(FaultConfig(**fault) for fault in record.get("faults", ())),
         cameras=cameras,
         **fields,
     )

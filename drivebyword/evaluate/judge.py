@@ -188,12 +188,14 @@ def _make_worker(rows: dict[str, Row], suite: Suite, rig: RigConfig) -> Callable
 
 def result_of(row: str, episode: Episode, seconds: float) -> dict[str, Any]:
     """Return the line that an episode leaves behind."""
-    night, fog = episode.weather.night > 0.5, episode.weather.fog_visibility < 300.0
+    w = episode.weather
+    air = {"night": w.night > 0.5, "fog": w.fog_visibility < 300.0, "rain": w.rain > 0, "glare": w.glare > 0,
+           "dirt": w.dirt > 0}  # fmt: skip
     return {
         "row": row,
         "seed": episode.seed,
         "scenario": episode.scenario,
-        "family": {(0, 0): "day", (1, 0): "night", (0, 1): "fog", (1, 1): "night-fog"}[night, fog],
+        "family": "-".join(name for name, there in air.items() if there) or "day",
         "ended": episode.ended,
         "why": why_of(episode),
         "steps": len(episode),

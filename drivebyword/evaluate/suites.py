@@ -38,6 +38,11 @@ _ALL: tuple[Suite, ...] = (
     Suite(name="town-fog", about="the same scenes in fog", scenarios=("town-fog",)),
     Suite(name="town-mixed", about="as in training: day, night and fog", scenarios=("town-mixed",)),
     Suite(name="left-hand", about="the same scenes by day, mirrored: one drives on the left", scenarios=("town-left",)),
+    Suite(
+        name="weather",
+        about="night, fog, rain, low sun and dirty lenses",
+        scenarios=("town-night", "town-fog", "town-rain", "town-glare", "town-dirt"),
+    ),
 )
 _OPEN = tuple(name for name in FAMILIES if name not in HELD_OUT)
 _ALL += tuple(

@@ -15,6 +15,7 @@ from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Act, Actuation, Observation, Verdict, VerdictKind
 from drivebyword.core.rig import RigConfig
 from drivebyword.guard.collision import CollisionConfig, first_hit, roll_out
+from drivebyword.guard.intake import unsound_ego
 from drivebyword.guard.limits import LimitsConfig, limit
 from drivebyword.guard.tracking import Tracker, TrackingConfig, lidar_points, radar_points
 
@@ -74,12 +75,15 @@ class Guard:
 
     def _unusable(self, observation: Observation, now_s: float | None) -> str:
         """Name the reason why nothing can be computed from an observation."""
-        if not (np.isfinite(observation.ego).all() and np.isfinite(observation.time_s)):
-            return "the ego's own measurements are not finite"
+        why = unsound_ego(observation)
+        if why:
+            return why
         if self._time_s is not None and observation.time_s <= self._time_s:
             return "the observation is not newer than the last"
         if now_s is not None and not now_s - observation.time_s <= self.config.stale_s:
             return f"the observation is older than {self.config.stale_s} s"
+        if now_s is not None and observation.time_s > now_s + 0.5 * self.config.dt:
+            return "the observation is from the future"
         return ""
 
     def _perceive(self, observation: Observation, motion: tuple[float, float], dt: float) -> None:

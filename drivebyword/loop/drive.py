@@ -54,6 +54,7 @@ class DriveConfig:
     """Sensors the driver is given; None means all."""
     weather: Weather | None = None
     """None lets the scene decide."""
+    rig: str = "tiny"
     guard: bool = True
     seconds: float = 60.0
     """Longest drive."""
@@ -84,7 +85,7 @@ def drive(config: DriveConfig, show: Callable[[str, bool], None] = lambda line, 
     started = time.monotonic()
     from drivebyword.world.env import DrivingEnv
 
-    rig = rigs.tiny()
+    rig = rigs.rig(config.rig)
     env = DrivingEnv(rig=rig)
     try:
         driver = driver_in(env, load_policy(config.policy, env, threads=1), config.guard)
@@ -103,7 +104,7 @@ def drive(config: DriveConfig, show: Callable[[str, bool], None] = lambda line, 
 
 def _check(config: DriveConfig) -> None:
     """Refuse what cannot be meant, before anything slow starts."""
-    names = rigs.tiny().sensor_names()
+    names = rigs.rig(config.rig).sensor_names()
     for name in config.sensors or ():
         if name not in names:
             raise ValueError(f"no sensor {name!r} on this car; --sensors takes some of {', '.join(names)}")
@@ -242,6 +243,7 @@ def _summarize(config: DriveConfig, episode: Episode, ending: str, good: bool, t
         "scenario": config.scenario,
         "seed": config.seed,
         "policy": config.policy,
+        "rig": config.rig,
         "guarded": config.guard,
         "sensors": list(config.sensors) if config.sensors is not None else None,
         "outcome": ending,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from drivebyword.core.records import Act, Actuation, Decision, Observation, Verdict, VerdictKind
+from drivebyword.core.rig import RigConfig
 from drivebyword.guard.guard import Guard, GuardConfig
+from drivebyword.guard.intake import sifted, unsound_ego
 
 if TYPE_CHECKING:
     from drivebyword.world.env import DrivingEnv
@@ -38,17 +40,27 @@ class Checker(Protocol):
         """Forget the past: a new episode begins."""
         ...
 
-    def check(self, act: Act, observation: Observation) -> tuple[Actuation, Verdict]:
-        """Turn an act into a safe actuation and say what was changed."""
+    def check(self, act: Act, observation: Observation, now_s: float | None = None) -> tuple[Actuation, Verdict]:
+        """Turn an act into a safe actuation and say what was changed; `now_s` is None where no clock is known."""
         ...
 
 
-class Driver:
-    """A policy, its history and, unless None, a guard: what drives the car."""
+STOP = Act(np.tile(np.array([0.0, 0.0, 0.35]), (4, 1)))
+"""What is done where nothing can be decided: brake evenly, at about 2.8 m/s2."""
 
-    def __init__(self, policy: Policy, guard: Checker | None) -> None:
-        self.policy = policy
-        self.guard = guard
+
+class Driver:
+    """A policy, its history and, unless None, a guard: what drives the car.
+
+    Args:
+        policy: Decides.
+        guard: Checks; None for nobody.
+        rig: What the observations are made by: readings of another shape or type, or not finite, then count as
+            missing. None: observations are taken as they come.
+    """
+
+    def __init__(self, policy: Policy, guard: Checker | None, rig: RigConfig | None = None) -> None:
+        self.policy, self.guard, self.rig = policy, guard, rig
 
     def reset(self) -> None:
         """Begin a new episode."""
@@ -56,19 +68,27 @@ class Driver:
         if self.guard is not None:
             self.guard.reset()
 
-    def drive(self, observation: Observation) -> tuple[Actuation, Decision, Verdict]:
-        """Decide and, with a guard, check. Without one, an act is only brought into the actuators' range."""
-        decision = self.policy.decide(observation)
+    def drive(self, observation: Observation, now_s: float | None = None) -> tuple[Actuation, Decision, Verdict]:
+        """Decide and, with a guard, check. Without one, an act is only brought into the actuators' range.
+
+        Without sound measurements of the car itself the policy is not asked and the car stops. `now_s` is the time of
+        the decision, on the observations' clock: by it the guard knows late observations.
+        """
+        why = unsound_ego(observation)
+        if not why and self.rig is not None:
+            observation = sifted(observation, self.rig)
+        decision = Decision(act=STOP, reason=None) if why else self.policy.decide(observation)
         if self.guard is None:
-            return in_range(decision.act), decision, Verdict(VerdictKind.ACCEPTED)
-        actuation, verdict = self.guard.check(decision.act, observation)
+            verdict = Verdict(VerdictKind.REPLACED, why) if why else Verdict(VerdictKind.ACCEPTED)
+            return in_range(decision.act), decision, verdict
+        actuation, verdict = self.guard.check(decision.act, observation, now_s)
         return actuation, decision, verdict
 
 
 def driver_in(env: DrivingEnv, policy: Policy, guarded: bool) -> Driver:
     """Return what drives the car of a world, with the guard that fits it or without."""
     guard = Guard(GuardConfig(dt=env.dt), env.rig, env.car) if guarded else None
-    return Driver(policy, guard)
+    return Driver(policy, guard, env.rig)
 
 
 def in_range(act: Act) -> Actuation:

@@ -47,7 +47,11 @@ def load_policy(name: str, env: DrivingEnv, threads: int | None = None) -> Polic
     folder = checkpoint_folder(name)
     from drivebyword.model.streaming import StreamingPolicy
 
-    return StreamingPolicy.from_pretrained(folder, threads=threads)
+    policy = StreamingPolicy.from_pretrained(folder, threads=threads)
+    trained = policy.policy.config.rig
+    if trained != env.rig:
+        raise ValueError(f"{name} was trained on rig '{trained.name}' and drives no other, not '{env.rig.name}'")
+    return policy
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:

@@ -143,10 +143,12 @@ def _meta_line(episode: Episode, config: ReplayConfig) -> str:
     """Return one line of facts about the drive."""
     weather = episode.weather
     light = "night" if weather.night > 0.5 else "day"
-    fog = f", fog {weather.fog_visibility:.0f} m" if weather.fog_visibility < 500 else ""
+    air = f", fog {weather.fog_visibility:.0f} m" if weather.fog_visibility < 500 else ""
+    air += f", rain {weather.rain:.0f} mm/h" if weather.rain > 0.0 else ""
+    air += ", low sun" * (weather.glare > 0.0) + ", dirty lenses" * (weather.dirt > 0.0)
     guard = "guarded" if config.guarded else "no guard"
     seen = f" | sees only {', '.join(config.seen)}" if config.seen is not None else ""
-    return f"{episode.scenario} {episode.seed} | {light}{fog} | {episode.driver}, {guard}{seen}"
+    return f"{episode.scenario} {episode.seed} | {light}{air} | {episode.driver}, {guard}{seen}"
 
 
 def _reasons(episode: Episode) -> dict[str, Any]:

@@ -137,15 +137,10 @@ class Recorder:
         for name, value in row.items():
             self.rows.setdefault(name, []).append(value)
 
-    def sensors(self, observation: Observation) -> None:
-        """Append what the sensors saw."""
-        if not self.keep_sensors:
-            return
-        for name, image in observation.cameras.items():
-            self.rows.setdefault(f"camera_{name}", []).append(image)
-        for name in ("lidar", "radar", "radar_valid"):
-            value = getattr(observation, name)
-            if value is not None:
+    def sensors(self, observed: dict[str, Any]) -> None:
+        """Append what the sensors saw, as gymnasium has it: of one shape in every row."""
+        for name, value in observed.items():
+            if self.keep_sensors and (name.startswith("camera_") or name in ("lidar", "radar", "radar_valid")):
                 self.rows.setdefault(name, []).append(value)
 
     def column(self, name: str, dtype: type | np.dtype) -> np.ndarray:
@@ -187,8 +182,7 @@ def run_episode(
         transform: changes what the driver sees (a blinded sensor, another sentence), not the record.
         seconds: end the drive here as `aborted` if the scene has not ended by itself.
     """
-    observation_dict, info = env.reset(seed=seed, options={"scenario": scenario, **(options or {})})
-    del observation_dict
+    observed, info = env.reset(seed=seed, options={"scenario": scenario, **(options or {})})
     driver.reset()
     rng = np.random.default_rng([seed, 7])
     pushes = Disturbance(disturbance, rng, env.dt) if disturbance else None
@@ -199,7 +193,7 @@ def run_episode(
         observation = env.observation()
         seen = transform(observation) if transform else observation
         expert = env.expert() if label else None
-        actuation, decision, verdict = driver.drive(seen)
+        actuation, decision, verdict = driver.drive(seen, env.snapshot().time_s)
         if rescuer is not None and rescuer.needed(actuation, env.expert(), observation, info["lane_offset"]):
             actuation = Actuation(*(float(v) for v in env.expert().act[0]))
         disturbed = False
@@ -208,11 +202,11 @@ def run_episode(
         if watch is not None:
             watch(env, decision, actuation, verdict)
         motion, pose, snapshot = env.motion(), env.pose(), env.snapshot()
-        recorder.sensors(observation)
-        index = info["instruction_index"]
-        _, _, _, _, info = env.step(actuation.as_array())
+        recorder.sensors(observed)
+        index, ego = info["instruction_index"], observed["ego"]
+        observed, _, _, _, info = env.step(actuation.as_array())
         recorder.add(
-            time_s=observation.time_s,
+            time_s=snapshot.time_s,
             pose=pose,
             motion=motion,
             instruction_index=index,
@@ -231,7 +225,7 @@ def run_episode(
             route_completion=info["route_completion"],
             lane_offset=info["lane_offset"],
             time_to_collision=info["time_to_collision"],
-            ego_observed=observation.ego,
+            ego_observed=ego,
         )
         if keep_snapshots:
             recorder.add(snapshot=snapshot)
@@ -258,6 +252,7 @@ def _episode(env: DrivingEnv, recorder: Recorder, seed: int, scenario: str, name
         dt=env.dt,
         map_id=env.road_map.id,
         edge=env.edge,
+        faults=env.scene.faults,
         weather=weather,
         rig=env.rig.name,
         instructions=list(env.mission.instructions),

@@ -21,6 +21,7 @@ from drivebyword.core.records import Event, Lights, Observation, Snapshot
 from drivebyword.core.rig import RigConfig, Weather
 from drivebyword.world import events
 from drivebyword.world.demand import Demand, Spawn
+from drivebyword.world.faults import Faults
 from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.judging import Moment, may_go
 from drivebyword.world.mirror import mirror, mirrored_wording
@@ -64,7 +65,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.rig, self.car, self.dt = rig or tiny(), car or CarConfig(), DT
         self.render_sensors, self.render_mode = render_sensors, render_mode
         self.traffic = Traffic(self.car, self.dt)
-        self.observation_space = observation_space(self.rig, render_sensors)
+        self.observation_space: spaces.Dict = observation_space(self.rig, render_sensors)
         self.action_space = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
         self._places = Places(self.rig, self.car, self.dt, render_sensors)
         self.scene: Scene
@@ -76,6 +77,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._snapshot: Snapshot
         self._play: Play | None = None
         """The edge case on; None in nominal scenes."""
+        self._faults: Faults
+        self._body = self.car
+        """The car on the road as it is: dry, wet or slippery."""
         self._observation: Observation | None = None
         self._expert_decision: ExpertDecision | None = None
         self._odometer: Odometer
@@ -133,6 +137,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             self.scene = mirror(self.scene)
         self.weather = options.get("weather") or self.scene.weather
         typed = typed_of(options.get("instruction"))
+        self._faults = Faults(self.scene.faults, self.rig, seed, self.dt)
         stage, wording = self._set_stage(), wording_of(options.get("wording") or "train")
         if self.scene.image or (stage is not None and stage.left_hand):
             wording = mirrored_wording(wording)
@@ -148,13 +153,14 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             self._place.expert.reset(self.weather, self._play.grip.friction)
             self._read()
             typed = typed or (wording(stage.intent, np.random.default_rng([seed, 29])), stage.intent)
+        self._body = (self._play.grip if self._play else self.car).on(self.weather.grip)
         self.mission.until_s = float(options.get("until_s") or 0.0)
         if typed:
             self.say(*typed)
         if stage is not None:
             self.mission.tail = max(self.mission.tail, stage.tail)
         self._refresh(Event.NONE)
-        return as_dict(self.observation()), self._info
+        return self.observed(), self._info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Hold an actuation (steering, throttle, brake) for one decision period."""
@@ -166,7 +172,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         action = np.clip(action, (-1, 0, 0), 1)
         before, match, red = self._state, self._match, self._red_ahead()
         planned = self.traffic.planned_speed()
-        self._state = advance(before, action, self.dt, self._play.grip if self._play else self.car)
+        self._state = advance(before, action, self.dt, self._body)
         if self._play is not None:
             self._play.step(before, self._step * self.dt)
         self.traffic.step(self._state)
@@ -184,7 +190,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._end(happened, moment)
         self._refresh(self._happened)
         terminated = self._ended in ("arrived", "collision", "offroad")
-        return as_dict(self.observation()), 0.0, terminated, self._ended == "timeout", self._info
+        return self.observed(), 0.0, terminated, self._ended == "timeout", self._info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """Return a 640x360 picture for people, when made with render_mode rgb_array."""
@@ -196,6 +202,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         """Return what the policy may see now."""
         assert self._observation is not None, "call reset() first"
         return self._observation
+
+    def observed(self) -> dict[str, Any]:
+        """Return the observation as gymnasium has it."""
+        return as_dict(self.observation(), self.observation_space if self.scene.faults else None)
 
     def snapshot(self) -> Snapshot:
         """Return ground truth now."""
@@ -257,7 +267,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._state = self.traffic.reset(self.road_map, self._place.streets, demand, spawn, seed % (2**31))
         rng = np.random.default_rng([seed, 7])
         self.mission = Mission(self.graph, self.car, list(spawn.route), script, rng, wording, self.dt)
-        self._odometer = Odometer(self.car, seed, self.dt)
+        self._odometer = Odometer(self.car, seed, self.dt, self.rig.odometry)
         self._referee = events.Referee(self.graph, self.car, self._place.solids, self.dt)
         self._step, self._ended, self._over = 0, None, False
         self._happened = Event.NONE
@@ -374,6 +384,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             "time_to_collision": events.time_to_collision(box, s.speed, self._snapshot.agents.astype(np.float64)),
             "instruction_index": self.mission.index,
             "ended": self._ended,
+            "faults": self._faults.active(self._step * self.dt),
         }
         if self._play is not None:
             self._info["edge"] = asdict(self._play.record)
@@ -382,8 +393,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         frame: SensorFrame | None = None
         if self._place.sensors is not None:
             # A number a step, so that a second look at the same step sees the same noise.
-            frame = self._place.sensors.observe(self._snapshot, self.weather, self.scene.seed * 100_003 + self._step)
-        self._observation = Observation(
+            seed = self.scene.seed
+            frame = self._place.sensors.observe(self._snapshot, self.weather, seed * 100_003 + self._step, seed)
+        seen = Observation(
             time_s=self._step * self.dt,
             cameras=frame.cameras if frame else {},
             lidar=frame.lidar if frame else None,
@@ -392,3 +404,4 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             ego=self._odometer.measure(self._state),
             instruction=self.mission.sentence,
         )
+        self._observation = self._faults.apply(seen)

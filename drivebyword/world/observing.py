@@ -28,11 +28,29 @@ def observation_space(rig: RigConfig, render_sensors: bool) -> spaces.Dict:
     return spaces.Dict(parts)
 
 
-def as_dict(seen: Observation) -> dict[str, Any]:
-    """Return an observation as an element of the space."""
+def as_dict(seen: Observation, space: spaces.Dict | None = None) -> dict[str, Any]:
+    """Return an observation as an element of the space.
+
+    A space has no word for a missing sensor. With `space` given, as where sensors have faults, what is missing, or is
+    no element of its part of it (another shape or type, not finite), reads zeros; `DrivingEnv.observation()` tells
+    what it was.
+    """
     parts: dict[str, Any] = {f"camera_{name}": image for name, image in seen.cameras.items()}
     if seen.lidar is not None:
         parts["lidar"] = seen.lidar
     if seen.radar is not None and seen.radar_valid is not None:
         parts["radar"], parts["radar_valid"] = seen.radar, seen.radar_valid.astype(np.int8)
-    return {**parts, "ego": seen.ego, "instruction": seen.instruction}
+    parts = {**parts, "ego": seen.ego, "instruction": seen.instruction}
+    if space is None:
+        return parts
+    whole = {key: key in parts and _finite(parts[key]) and part.contains(parts[key]) for key, part in space.items()}
+    if not whole.get("radar", True):
+        whole["radar_valid"] = False
+    return {
+        key: parts[key] if whole[key] or part.shape is None else np.zeros(part.shape, part.dtype)
+        for key, part in space.items()
+    }
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, str) or bool(np.isfinite(value).all())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from drivebyword.core.faults import FaultConfig, fault_of
 from drivebyword.core.records import JUNCTION_INTENTS, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
@@ -18,7 +19,7 @@ from drivebyword.world.families import FAMILIES
 from drivebyword.world.family import Family
 from drivebyword.world.roads import TownConfig, town_for_scene
 
-CONDITIONS = ("day", "night", "fog")
+CONDITIONS = ("day", "night", "fog", "rain", "glare", "dirt")
 
 INTENT_SHARES = {
     # Left, right and straight are equally frequent: a driver who ignores the sentence gains nothing by habit.
@@ -58,6 +59,8 @@ class Scene:
     """Without the family's edge element."""
     image: bool = False
     """The exact mirror image of a scene on the other side of the road (mirror.py)."""
+    faults: tuple[FaultConfig, ...] = ()
+    """What goes wrong with the sensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +71,16 @@ class Scenario:
     instructions: tuple[int, int] = (2, 4)
     vehicles: tuple[int, int] = (8, 36)
     people: tuple[int, int] = (5, 25)
-    conditions: tuple[float, float, float] = (1.0, 0.0, 0.0)
-    """Shares of day, night and fog."""
+    conditions: tuple[float, ...] = (1.0, 0.0, 0.0)
+    """Shares of CONDITIONS, in their order; those not named have none."""
     night: tuple[float, float] = (0.6, 1.0)
     fog_visibility: tuple[float, float] = (35.0, 90.0)
+    rain: tuple[float, float] = (2.0, 50.0)
+    """mm/h; light rain is as frequent as heavy: drawn evenly on a logarithmic scale."""
+    glare: tuple[float, float] = (0.5, 1.0)
+    sun_elevation: tuple[float, float] = (0.07, 0.25)
+    """Radians, in glare; the sun then stands anywhere round the town."""
+    dirt: tuple[float, float] = (0.3, 1.0)
     town: TownConfig | None = None
     """One town for every seed, instead of the split's pool."""
     family: Family | None = None
@@ -79,15 +88,18 @@ class Scenario:
     left_hand: bool = field(default=False, repr=False)
     """In towns with left-hand traffic: the same scenes, mirrored, and asked for accordingly. Not in the repr, which
     the hashes of suites written before go by."""
+    faults: tuple[FaultConfig, ...] = ()
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""
         split_of(seed)
         rng = np.random.default_rng([seed, 3])
-        condition = CONDITIONS[int(rng.choice(3, p=self.conditions))]
+        condition = CONDITIONS[int(rng.choice(len(self.conditions), p=self.conditions))]
         night, fog = float(rng.uniform(*self.night)), float(rng.uniform(*self.fog_visibility))
         weather = Weather(
-            night=night if condition == "night" else 0.0, fog_visibility=fog if condition == "fog" else 1000.0
+            night=night if condition == "night" else 0.0,
+            fog_visibility=fog if condition == "fog" else 1000.0,
+            **self._later(condition, np.random.default_rng([seed, 37])),
         )
         count = int(rng.integers(self.instructions[0], self.instructions[1] + 1))
         script = draw_script(rng, count)
@@ -105,7 +117,17 @@ class Scenario:
             time_limit_s=140.0 + 45.0 * len(script),
             family=self.family,
             twin=self.twin,
+            faults=self.faults,
         )
+
+    def _later(self, condition: str, rng: np.random.Generator) -> dict[str, float]:
+        """Draw what came to the conditions later, from numbers of its own."""
+        rain, glare, dirt = np.exp(rng.uniform(*np.log(self.rain))), rng.uniform(*self.glare), rng.uniform(*self.dirt)
+        azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(*self.sun_elevation)
+        if condition == "glare":
+            return {"glare": float(glare), "sun_azimuth": float(azimuth), "sun_elevation": float(elevation)}
+        value = {"rain": float(rain), "dirt": float(dirt)}.get(condition)
+        return {} if value is None else {condition: value}
 
 
 TWIN = "twin"
@@ -126,17 +148,25 @@ SCENARIOS = {
         Scenario(name="town-fog", conditions=(0.0, 0.0, 1.0)),
         Scenario(name="town-mixed", conditions=(0.6, 0.2, 0.2)),
         Scenario(name="town-left", left_hand=True),
+        Scenario(name="town-rain", conditions=(0.0, 0.0, 0.0, 1.0)),
+        Scenario(name="town-glare", conditions=(0.0, 0.0, 0.0, 0.0, 1.0)),
+        Scenario(name="town-dirt", conditions=(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)),
         *(scenario for family in FAMILIES.values() for scenario in _of_family(family)),
     )
 }
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return a scenario by name. Raises ValueError with the nearest names."""
-    if name in SCENARIOS:
-        return SCENARIOS[name]
-    near = difflib.get_close_matches(name, SCENARIOS, n=3, cutoff=0.4) or list(SCENARIOS)
-    raise ValueError(f"unknown scenario {name!r}: did you mean {', '.join(near)}?")
+    """Return a scenario by name, with faults as NAME+FAULT, e.g. town+lidar.empty@5:1 (see `core.faults`).
+
+    Raises ValueError with the nearest names.
+    """
+    base, *faults = name.split("+")
+    if base in SCENARIOS:
+        found = SCENARIOS[base]
+        return replace(found, name=name, faults=tuple(fault_of(text) for text in faults)) if faults else found
+    near = difflib.get_close_matches(base, SCENARIOS, n=3, cutoff=0.4) or list(SCENARIOS)
+    raise ValueError(f"unknown scenario {base!r}: did you mean {', '.join(near)}?")
 
 
 def draw_script(rng: np.random.Generator, count: int) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from drivebyword.world.families.lead_stopped_hidden_by_bend import LeadStoppedHi
 from drivebyword.world.families.left_across_oncoming import LeftAcrossOncoming
 from drivebyword.world.families.left_hand_traffic_switch import LeftHandTrafficSwitch
 from drivebyword.world.families.low_mu_curve import LowMuCurve
+from drivebyword.world.families.low_sun import LowSun
 from drivebyword.world.families.partial_blocker import PartialBlocker
 from drivebyword.world.families.pedestrian_in_turn import PedestrianInTurn
 from drivebyword.world.families.police_overrides_green import PoliceOverridesGreen
@@ -57,6 +58,7 @@ FAMILIES: dict[str, Family] = {
         LowMuCurve(),
         DenseFog(),
         LeftHandTrafficSwitch(),
+        LowSun(),
     )
 }
 HELD_OUT = tuple(name for name, family in FAMILIES.items() if family.held_out)
