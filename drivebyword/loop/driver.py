@@ -45,8 +45,8 @@ class Checker(Protocol):
         ...
 
 
-STOP = Act(np.tile(np.array([0.0, 0.0, 0.35]), (4, 1)))
-"""What is done where nothing can be decided: brake evenly, at about 2.8 m/s2."""
+HALT = 0.35
+"""Brake where nothing can be decided: about 2.8 m/s2, with the steering last sent."""
 
 
 class Driver:
@@ -61,9 +61,11 @@ class Driver:
 
     def __init__(self, policy: Policy, guard: Checker | None, rig: RigConfig | None = None) -> None:
         self.policy, self.guard, self.rig = policy, guard, rig
+        self._steering = 0.0
 
     def reset(self) -> None:
         """Begin a new episode."""
+        self._steering = 0.0
         self.policy.reset()
         if self.guard is not None:
             self.guard.reset()
@@ -77,11 +79,12 @@ class Driver:
         why = unsound_ego(observation)
         if not why and self.rig is not None:
             observation = sifted(observation, self.rig)
-        decision = Decision(act=STOP, reason=None) if why else self.policy.decide(observation)
-        if self.guard is None:
-            verdict = Verdict(VerdictKind.REPLACED, why) if why else Verdict(VerdictKind.ACCEPTED)
-            return in_range(decision.act), decision, verdict
-        actuation, verdict = self.guard.check(decision.act, observation, now_s)
+        halt = Act(np.tile(np.array([self._steering, 0.0, HALT]), (4, 1)))
+        decision = Decision(act=halt, reason=None) if why else self.policy.decide(observation)
+        actuation, verdict = in_range(decision.act), Verdict(VerdictKind.REPLACED if why else VerdictKind.ACCEPTED, why)
+        if self.guard is not None:
+            actuation, verdict = self.guard.check(decision.act, observation, now_s)
+        self._steering = actuation.steering
         return actuation, decision, verdict
 
 

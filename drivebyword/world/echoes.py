@@ -41,6 +41,8 @@ def mirrors(
     """
     plane = (codes[near, SHAPE] == BOX) & (floats[near, Z1] > 0.7) & (floats[near, HL] > LONG)
     rows = near[plane & ((codes[near, SHADER] == FACADE) | (codes[near, OWNER] >= 0))][:MIRRORS]
+    if not len(rows):
+        return np.zeros((0, 6))
     # A lorry's chassis and cargo are one mirror.
     owner = codes[rows, OWNER]
     rows = rows[(owner < 0) | (np.arange(len(rows)) == np.argmax(owner == owner[:, None], axis=1))]

@@ -91,12 +91,13 @@ class Expert:
         way = self.wayfinder.update(state, snapshot, mission)
         way.track = self.passing.find(way.track, way.s, way.offset, snapshot)
         track, s = way.track, way.s
-        factor = mission.speed_factor
+        # In the wet slower than on a dry road, unless the passenger is in a hurry; never faster than the limit.
+        factor = mission.speed_factor * (self._pace if mission.speed_factor < 1.0 else 1.0)
         speeds = pedals.curve_speeds(track, s, factor, lateral=self._lateral)
         sight = self._look(snapshot, state)
         limits = self._limits(snapshot, state, speed_plan, sight)
         self._step_aside(snapshot, limits, speed_plan)
-        caps = [self._pace * float(np.interp(s, track.s, track.limit)), self._within_sight]
+        caps = [float(np.interp(s, track.s, track.limit)), self._within_sight]
         caps += [way.pace] if way.pace is not None else []
         caps += [PAST_FLAGGER] if sight.direction is not None and sight.direction.slowly else []
         cap = min(caps)
