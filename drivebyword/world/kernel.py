@@ -62,7 +62,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "dcf5babafc8c"
+CALLED = "8b501b4df16d"
 """Content of the files whose compiled functions are called here; a test says what to write."""
 
 
