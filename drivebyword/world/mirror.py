@@ -31,7 +31,8 @@ def mirror(scene: Scene) -> Scene:
     """Return a scene's mirror image: its map, its agents and what is asked for."""
     town = replace(scene.town, left_hand=not scene.town.left_hand)
     script = tuple(other_side(intent) for intent in scene.script)
-    return replace(scene, town=town, script=script, image=not scene.image)
+    weather = replace(scene.weather, sun_azimuth=-scene.weather.sun_azimuth)
+    return replace(scene, town=town, script=script, weather=weather, image=not scene.image)
 
 
 def mirror_snapshot(snapshot: Snapshot) -> Snapshot:
