@@ -235,7 +235,7 @@ def compliance(episode: Episode) -> dict[str, tuple[int, int]]:
     """
     counted = {"compliance": [0, 0], "junction_compliance": [0, 0]}
     for record in episode.instructions:
-        good = _fulfilled(record, episode)
+        good = fulfilled(record, episode.ended)
         if good is None:
             continue
         names = ["compliance", f"compliance_{record.intent}"]
@@ -247,12 +247,12 @@ def compliance(episode: Episode) -> dict[str, tuple[int, int]]:
     return {name: (k, n) for name, (k, n) in counted.items()}
 
 
-def _fulfilled(record: InstructionRecord, episode: Episode) -> bool | None:
-    """Tell whether an instruction came true; None where it proves nothing."""
+def fulfilled(record: InstructionRecord, ended: str | None) -> bool | None:
+    """Tell whether an instruction came true in a drive that ended so; None where it proves nothing."""
     if record.intent not in INTENTS or record.intent == "null" or record.outcome == "unfeasible":
         return None
     if record.outcome == "pending":
-        return None if episode.ended in ("arrived", "aborted") else False
+        return None if ended in ("arrived", "aborted") else False
     return record.outcome == "fulfilled"
 
 
@@ -303,6 +303,12 @@ def _ahead(episode: Episode, seconds: float) -> tuple[Float64[np.ndarray, " T"],
 
 # --------------------------------------------------------------------------- reward
 
+ROUGH, NEAR, LEFT_LANE = 0.02, 0.1, 0.02
+"""Taken off for every step that is uncomfortable, too near to a collision, too long off its lane."""
+FINED = (Event.WRONG_WAY, Event.TIMEOUT, Event.WRONG_BRANCH, Event.OFFROAD)
+FINE, TOLD = 0.3, 0.2
+"""Taken off when one of these begins; given for a sentence that came true, taken off for one that did not."""
+
 
 def reward(episode: Episode) -> Float64[np.ndarray, " T"]:
     """Return what every step earned: the change of the driving score, language, manners, failure.
@@ -311,13 +317,13 @@ def reward(episode: Episode) -> Float64[np.ndarray, " T"]:
     """
     value = running_score(episode)
     earned = np.diff(value, prepend=0.0)
-    earned -= 0.02 * uncomfortable(episode) + 0.1 * _too_near(episode) + 0.02 * _leaves_lane(episode)
+    earned -= ROUGH * uncomfortable(episode) + NEAR * _too_near(episode) + LEFT_LANE * _leaves_lane(episode)
     flags = episode.events
-    for flag in (Event.WRONG_WAY, Event.TIMEOUT, Event.WRONG_BRANCH, Event.OFFROAD):
-        earned -= 0.3 * _onsets((flags & int(flag)) != 0)
+    for flag in FINED:
+        earned -= FINE * _onsets((flags & int(flag)) != 0)
     for record in episode.instructions:
-        good = _fulfilled(record, episode)
+        good = fulfilled(record, episode.ended)
         if good is not None and len(earned):
             at = record.resolved_step if record.resolved_step is not None else len(earned) - 1
-            earned[min(at, len(earned) - 1)] += 0.2 if good else -0.2
+            earned[min(at, len(earned) - 1)] += TOLD if good else -TOLD
     return earned

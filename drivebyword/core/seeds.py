@@ -6,11 +6,30 @@ The split is enforced where data is written, so that no test scene can reach a t
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Integral
+from typing import Any
 
 TRAIN_SEEDS = range(0, 1_000_000)
 VALIDATION_SEEDS = range(1_000_000, 2_000_000)
 TEST_SEEDS = range(2_000_000, 2**31)
 """Ends where SUMO's own random seed ends."""
+
+
+def require_seed(seed: Any) -> int:
+    """Return a scene seed as a plain int. Raises ValueError for what is none."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < TEST_SEEDS.stop:
+        raise ValueError(f"seed {seed!r} is no whole number in [0, {TEST_SEEDS.stop}): choose a seed in that range")
+    return int(seed)
+
+
+def seed_range(seeds: tuple[int, int]) -> tuple[int, int]:
+    """Return [first, last) if it names scenes of one split. Raises ValueError."""
+    if not isinstance(seeds, tuple) or len(seeds) != 2 or not all(isinstance(s, Integral) for s in seeds):
+        raise ValueError(f"seeds {seeds!r} is no range: give (first, last) with last excluded")
+    first, last = int(seeds[0]), int(seeds[1])
+    if not first < last or split_of(first) != split_of(last - 1):
+        raise ValueError(f"seeds ({first}, {last}) names no scenes of one split: use {TRAIN_SEEDS}, {VALIDATION_SEEDS}")
+    return first, last
 
 
 def split_of(seed: int) -> str:

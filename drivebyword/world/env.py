@@ -1,7 +1,7 @@
 """The world as a gymnasium environment: actuation in, what the sensors saw out; ground truth only in `info`.
 
 One step is one decision (0.2 s): SUMO moves everybody, the ego's own dynamics the ego, the sensors look, mission and
-referee judge. The same seed gives the same bytes on every process.
+referee judge. The same seed gives the same bytes on every process. `drivebyword.world` registers it with gymnasium.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from jaxtyping import Float, Float32
 
 from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.kinematics import CarConfig, CarState, advance
 from drivebyword.core.records import Event, Lights, Observation, Snapshot
 from drivebyword.core.rig import RigConfig, Weather
+from drivebyword.core.seeds import TRAIN_SEEDS, require_seed, seed_range
 from drivebyword.world import events
 from drivebyword.world.demand import Demand, Spawn
 from drivebyword.world.faults import Faults
 from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.judging import Moment, may_go
-from drivebyword.world.mirror import mirror, mirrored_wording
+from drivebyword.world.mirror import mirrored_wording
 from drivebyword.world.mission import Mission
-from drivebyword.world.observing import as_dict, observation_space
+from drivebyword.world.observing import action_space, actuation_of, as_dict, observation_space
 from drivebyword.world.odometer import Odometer
 from drivebyword.world.place import Place, Places
 from drivebyword.world.play import Play
+from drivebyword.world.reward import Earnings, Motion
 from drivebyword.world.roads import RoadMap
-from drivebyword.world.saying import typed_of, wording_of
-from drivebyword.world.scenario import Scenario, Scene, find_scenario
+from drivebyword.world.saying import wording_of
+from drivebyword.world.scenario import Scenario, Scene
 from drivebyword.world.stage import Stage
 from drivebyword.world.starts import settle, starting_speed
 from drivebyword.world.traffic import Traffic
+from drivebyword.world.wanted import Wanted, scenario_of
 
 if TYPE_CHECKING:
     from drivebyword.world.expert import ExpertDecision
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 DT = 0.2
 IDLE_S = 40.0
 """A car that stands this long where SUMO would drive on has timed out: nothing more will come of it."""
-OPTIONS = ("scenario", "instruction", "weather", "wording", "until_s", "mirror")
 
 
 class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
@@ -59,14 +60,24 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         render_sensors: bool = True,
         car: CarConfig | None = None,
         render_mode: str | None = None,
+        scenario: str | Scenario = "town",
+        seeds: tuple[int, int] = (TRAIN_SEEDS.start, TRAIN_SEEDS.stop),
     ) -> None:
+        """Make an environment; the simulation starts with the first reset.
+
+        Args:
+            rig: The car's sensors, which look if `render_sensors`; None for the tiny rig.
+            scenario: What a reset starts that names none.
+            seeds: Scene seeds [first, last) that a reset without a seed draws from.
+        """
         from drivebyword.world.rigs import tiny
 
         self.rig, self.car, self.dt = rig or tiny(), car or CarConfig(), DT
         self.render_sensors, self.render_mode = render_sensors, render_mode
+        self.scenario, self.seeds = scenario_of(scenario), seed_range(seeds)
         self.traffic = Traffic(self.car, self.dt)
         self.observation_space: spaces.Dict = observation_space(self.rig, render_sensors)
-        self.action_space = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
+        self.action_space = action_space()
         self._places = Places(self.rig, self.car, self.dt, render_sensors)
         self.scene: Scene
         self.mission: Mission
@@ -84,6 +95,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._expert_decision: ExpertDecision | None = None
         self._odometer: Odometer
         self._referee: events.Referee
+        self._earnings: Earnings
         self._info: dict[str, Any]
         self._happened = Event.NONE
         self._ended: str | None = None
@@ -118,27 +130,21 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         """Start a scene.
 
         Args:
-            seed: Scene seed; its split (training, validation, test) decides the pool of towns. None draws a
-                training seed.
+            seed: Scene seed; its split (training, validation, test) decides the pool of towns. None draws one.
             options: `scenario` (name or Scenario), `weather` (Weather), `wording` (`train` or `test`: which
                 sentences the passenger knows), `instruction` (a sentence, or (sentence, intent): typed at once
                 instead of the scenario's script), `until_s` (do not arrive before this time), `mirror` (True: the
                 exact mirror image of the scene, on the other side of the road).
         """
+        seed = None if seed is None else require_seed(seed)
+        wanted = Wanted.of(options or {}, self.scenario)
         super().reset(seed=seed)
-        seed = int(self.np_random.integers(1_000_000)) if seed is None else int(seed)
-        options = dict(options or {})
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ValueError(f"unknown option {unknown[0]!r}: use {', '.join(OPTIONS)}")
-        scenario = options.get("scenario") or "town"
-        self.scene = (scenario if isinstance(scenario, Scenario) else find_scenario(scenario)).sample(seed)
-        if options.get("mirror"):
-            self.scene = mirror(self.scene)
-        self.weather = options.get("weather") or self.scene.weather
-        typed = typed_of(options.get("instruction"))
+        seed = int(self.np_random.integers(*self.seeds)) if seed is None else seed
+        self._over = True  # a reset that fails leaves nothing to step
+        self.scene = wanted.scene(seed)
+        self.weather = wanted.weather or self.scene.weather
         self._faults = Faults(self.scene.faults, self.rig, seed, self.dt)
-        stage, wording = self._set_stage(), wording_of(options.get("wording") or "train")
+        typed, wording, stage = wanted.typed, wording_of(wanted.wording), self._set_stage()
         if self.scene.image or (stage is not None and stage.left_hand):
             wording = mirrored_wording(wording)
         if stage is None:
@@ -148,13 +154,13 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._start(spawn, [] if typed or stage else list(self.scene.script), wording)
         if stage is not None:
             self._play = Play(stage, self.traffic, self.car, self.dt)
-            self.weather = options.get("weather") or stage.weather or self.weather
+            self.weather = wanted.weather or stage.weather or self.weather
             self._state.speed = stage.speed
             self._place.expert.reset(self.weather, self._play.grip.friction)
             self._read()
             typed = typed or (wording(stage.intent, np.random.default_rng([seed, 29])), stage.intent)
         self._body = (self._play.grip if self._play else self.car).on(self.weather.grip)
-        self.mission.until_s = float(options.get("until_s") or 0.0)
+        self.mission.until_s = wanted.until_s
         if typed:
             self.say(*typed)
         if stage is not None:
@@ -166,13 +172,11 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         """Hold an actuation (steering, throttle, brake) for one decision period."""
         if self._over:
             raise RuntimeError("the scene is over: call reset() first")
-        action = np.asarray(action, np.float64)
-        if action.shape != (3,) or not np.isfinite(action).all():
-            raise ValueError(f"the action must be three finite numbers (steering, throttle, brake), got {action}")
-        action = np.clip(action, (-1, 0, 0), 1)
+        actuation = actuation_of(action)
         before, match, red = self._state, self._match, self._red_ahead()
+        told, motion = self.mission.index, self._motion()
         planned = self.traffic.planned_speed()
-        self._state = advance(before, action, self.dt, self._body)
+        self._state = advance(before, actuation, self.dt, self._body)
         if self._play is not None:
             self._play.step(before, self._step * self.dt)
         self.traffic.step(self._state)
@@ -189,12 +193,18 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         happened |= self._advance_mission(moment)
         self._end(happened, moment)
         self._refresh(self._happened)
-        terminated = self._ended in ("arrived", "collision", "offroad")
-        return self.observed(), 0.0, terminated, self._ended == "timeout", self._info
+        earned = self._earnings.add(motion, told, self._info, self.mission.instructions)
+        timeout = self._ended == "timeout"
+        return self.observed(), earned, self._over and not timeout, timeout, self._info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """Return a 640x360 picture for people, when made with render_mode rgb_array."""
         return self.view() if self.render_mode is not None else None
+
+    def close(self) -> None:
+        """Give back what lies on disk. The simulation itself ends with the process or the next world's start."""
+        self.traffic.close()
+        self._over = True
 
     # ------------------------------------------------------------------ what a driving loop reads
 
@@ -217,8 +227,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
 
     def motion(self) -> Float32[np.ndarray, " 5"]:
         """Return speed, yaw rate, longitudinal and lateral acceleration, steering."""
-        s = self._state
-        return np.array([s.speed, s.yaw_rate, self._odometer.accel, s.speed * s.yaw_rate, self._steering()], np.float32)
+        return np.array([*self._motion(), self._steering()], np.float32)
 
     def expert(self) -> ExpertDecision:
         """Return what the expert would do now, whoever drives."""
@@ -246,6 +255,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
 
     # ------------------------------------------------------------------ inside
 
+    def _motion(self) -> Motion:
+        s = self._state
+        return s.speed, s.yaw_rate, self._odometer.accel, s.speed * s.yaw_rate
+
     def _set_stage(self) -> Stage | None:
         """Build the scene of an edge case's family; None in nominal scenes."""
         self._play = None
@@ -269,9 +282,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.mission = Mission(self.graph, self.car, list(spawn.route), script, rng, wording, self.dt)
         self._odometer = Odometer(self.car, seed, self.dt, self.rig.odometry)
         self._referee = events.Referee(self.graph, self.car, self._place.solids, self.dt)
+        self._earnings = Earnings(self.dt)
         self._step, self._ended, self._over = 0, None, False
-        self._happened = Event.NONE
-        self._observation = None
+        self._happened, self._observation = Event.NONE, None
         self._speed_factor = self._idle_s = 0.0
         self._read()
         if script and rng.random() > 0.4:  # else from a standstill

@@ -1,4 +1,4 @@
-"""What an observation looks like to gymnasium: a rig in, its space out; an Observation in, its dict out."""
+"""What crosses to gymnasium and back: a rig in, its space out; an Observation in, its dict out; an action in, actuation out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from jaxtyping import Float64
 
 from drivebyword.core.records import Observation
 from drivebyword.core.rig import RigConfig
+from drivebyword.tokens import phrases
+from drivebyword.world.saying import SENTENCE_BYTES
 
 
 def observation_space(rig: RigConfig, render_sensors: bool) -> spaces.Dict:
@@ -24,8 +27,31 @@ def observation_space(rig: RigConfig, render_sensors: bool) -> spaces.Dict:
             parts["radar"] = spaces.Box(-200.0, 200.0, (rig.radar.detections, 4), np.float32)
             parts["radar_valid"] = spaces.MultiBinary(rig.radar.detections)
     parts["ego"] = spaces.Box(-np.inf, np.inf, (7,), np.float32)
-    parts["instruction"] = spaces.Text(max_length=512, min_length=0, charset=string.printable)
+    parts["instruction"] = spaces.Text(max_length=SENTENCE_BYTES, min_length=0, charset=_letters())
     return spaces.Dict(parts)
+
+
+def _letters() -> str:
+    """Return every character a passenger's own sentences hold: some are in other languages."""
+    said = {letter for sentence in (*phrases.NULL_SENTENCES, *phrases.HELD_NULL_SENTENCES) for letter in sentence}
+    return string.printable + "".join(sorted(said - set(string.printable)))
+
+
+def action_space() -> spaces.Box:
+    """Return the space of actuations: steering in [-1, 1], throttle and brake in [0, 1]."""
+    return spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
+
+
+def actuation_of(action: Any) -> Float64[np.ndarray, " 3"]:
+    """Return an action brought into range. Raises ValueError for what is not three finite numbers."""
+    try:
+        given = np.asarray(action)
+    except (ValueError, TypeError, OverflowError):
+        given = np.empty(0)
+    if given.shape != (3,) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+        said = " ".join(repr(action).split())[:80]
+        raise ValueError(f"the action must be three finite numbers (steering, throttle, brake), got {said}")
+    return np.clip(given.astype(np.float64), (-1.0, 0.0, 0.0), 1.0)
 
 
 def as_dict(seen: Observation, space: spaces.Dict | None = None) -> dict[str, Any]:

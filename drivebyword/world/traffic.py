@@ -209,6 +209,12 @@ class Traffic:
                 libsumo.start(["sumo", *options])
             _started = True
 
+    def close(self) -> None:
+        """Remove the folder of demand files; a reset makes a new one."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
     # ------------------------------------------------------------------ step
 
     def _check_owner(self) -> None:
