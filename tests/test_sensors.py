@@ -259,7 +259,7 @@ def test_wrong_sizes_and_projections_are_refused_in_one_line(town, sensors):
     with pytest.raises(ValueError, match="signal states"):
         sensors.observe(replace(scene(), signals=np.array([0, 1])), DAY, 1)
     with pytest.raises(ValueError, match="fog"):
-        sensors.observe(scene(), Weather(fog_visibility=0.0), 1)
+        Weather(fog_visibility=0.0)
 
 
 def test_scenery_keeps_off_the_road(town):

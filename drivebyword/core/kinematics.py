@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from numba import njit
 
+from drivebyword.core.ranges import require_within
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarConfig:
@@ -46,6 +48,17 @@ class CarConfig:
     """m/s2, also engine braking."""
     top_speed: float = 33.0
     friction: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Refuse what is no car."""
+        require_within(self, length=(1.0, 20.0), width=(0.5, 3.0), height=(0.5, 5.0), wheelbase=(0.5, 15.0))
+        require_within(self, rear_overhang=(0.0, self.length - self.wheelbase))
+        require_within(self, front_axle_to_mass=(0.05 * self.wheelbase, 0.95 * self.wheelbase))
+        require_within(self, mass=(50.0, 1e5), yaw_inertia=(10.0, 1e6), cornering_front=(1e3, 1e7))
+        require_within(self, cornering_rear=(1e3, 1e7), steer_max=(0.05, 1.4), steer_rate_max=(0.01, 20.0))
+        require_within(self, throttle_accel=(0.1, 20.0), brake_decel=(0.1, 20.0), throttle_lag=(0.01, 5.0))
+        require_within(self, brake_lag=(0.01, 5.0), drag=(0.0, 0.1), rolling=(0.0, 2.0), top_speed=(1.0, 100.0))
+        require_within(self, friction=(0.02, 2.0))
 
     @property
     def front(self) -> float:

@@ -10,7 +10,7 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
-Bounds = tuple[float, float]
+Bounds = tuple[float | int, float | int]
 
 
 def require_within(config: object, **bounds: Bounds) -> None:
@@ -25,7 +25,7 @@ def require_whole(config: object, **bounds: Bounds) -> None:
     """Raise ValueError unless each named field is a whole number within its bounds, ends included."""
     for name, (low, high) in bounds.items():
         value = getattr(config, name)
-        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
+        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= high:
             raise ValueError(f"{_named(config, name)} must be a whole number {_told(low, high)}, got {value!r}")
 
 
@@ -61,5 +61,5 @@ def _named(config: object, name: str) -> str:
     return f"{type(config).__name__}.{name}"
 
 
-def _told(low: float, high: float) -> str:
+def _told(low: float | int, high: float | int) -> str:
     return f"from {low:g} to {high:g}"

@@ -12,6 +12,12 @@ from math import cos, radians, sin, tan
 import numpy as np
 from jaxtyping import Float
 
+from drivebyword.core.ranges import require_one_of, require_whole, require_within
+
+MOUNT_M = (-10.0, 10.0)
+"""How far from the rear axle a sensor may sit."""
+TURN = (-3.2, 3.2)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distortion:
@@ -65,6 +71,17 @@ class CameraConfig:
         c, s = cos(self.yaw), sin(self.yaw)
         return np.array([[s, 0.0, c, self.x], [-c, 0.0, s, self.y], [0.0, -1.0, 0.0, self.z], [0.0, 0.0, 0.0, 1.0]])
 
+    def __post_init__(self) -> None:
+        """Refuse what no picture could be drawn with."""
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ValueError(f"CameraConfig.name must be one plain word, got {self.name!r}")
+        require_one_of(self, "projection", ("pinhole", "cylindrical"))
+        require_whole(self, width=(2, 4096), height=(2, 4096))
+        require_within(self, fov_deg=(1.0, 360.0), x=MOUNT_M, y=MOUNT_M, z=(0.05, 10.0))
+        require_within(self, yaw=TURN, pitch=(-1.5, 1.5))
+        if self.vertical_fov_deg is not None:
+            require_within(self, vertical_fov_deg=(1.0, 170.0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LidarConfig:
@@ -77,6 +94,17 @@ class LidarConfig:
     range_max: float = 80.0
     x: float = 1.2
     z: float = 1.8
+
+    def __post_init__(self) -> None:
+        """Refuse what no ray could be cast with."""
+        require_whole(self, columns=(1, 8192), beams=(1, 512))
+        require_within(self, elevation_min_deg=(-89.0, 89.0), elevation_max_deg=(-89.0, 89.0))
+        require_within(self, range_max=(1.0, 1000.0), x=MOUNT_M, z=(0.05, 10.0))
+        if self.elevation_min_deg > self.elevation_max_deg:
+            raise ValueError(
+                f"LidarConfig.elevation_min_deg must not be above elevation_max_deg, got {self.elevation_min_deg:g} "
+                f"and {self.elevation_max_deg:g}"
+            )
 
     def elevations(self) -> Float[np.ndarray, " beams"]:
         """Return how far each beam looks up, in radians, from the lowest."""
@@ -115,6 +143,11 @@ class RadarConfig:
     noise: RadarNoise | None = None
     """None: the plain radar, whose azimuth errs alike everywhere, with a ghost or false alarm now and then."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no ray could be cast with."""
+        require_whole(self, columns=(1, 4096), rows=(1, 256), detections=(1, 4096))
+        require_within(self, fov_deg=(1.0, 360.0), range_max=(1.0, 1000.0), x=MOUNT_M, z=(0.05, 10.0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OdometryConfig:
@@ -139,6 +172,12 @@ class RigConfig:
     radar: RadarConfig | None
     odometry: OdometryConfig | None = None
     """None: wheels and gyroscope err at random only, from moment to moment."""
+
+    def __post_init__(self) -> None:
+        """Refuse two cameras of one name."""
+        names = [camera.name for camera in self.cameras]
+        if len(set(names)) < len(names):
+            raise ValueError(f"RigConfig.cameras must have a name each, got {', '.join(names)}")
 
     def sensor_names(self) -> tuple[str, ...]:
         """Return camera names, then `lidar` and `radar` where mounted."""
@@ -170,10 +209,8 @@ class Weather:
 
     def __post_init__(self) -> None:
         """Refuse what is not between its bounds."""
-        for name, low, high in _BOUNDS:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"weather: {name} must be in [{low:g}, {high:g}], got {value:g}")
+        require_within(self, night=(0.0, 1.0), fog_visibility=(1.0, 1e6), ice=(0.0, 1.0), rain=(0.0, 200.0))
+        require_within(self, glare=(0.0, 1.0), dirt=(0.0, 1.0), sun_azimuth=(-7.0, 7.0), sun_elevation=(-1.6, 1.6))
 
     @property
     def rain_extinction(self) -> float:
@@ -199,7 +236,3 @@ class Weather:
         less as the film of water grows.
         """
         return 1.0 if self.rain == 0.0 else 0.8 - 0.2 * min(self.rain / 50.0, 1.0)
-
-
-_BOUNDS = (("rain", 0.0, 200.0), ("glare", 0.0, 1.0), ("dirt", 0.0, 1.0), ("sun_azimuth", -7.0, 7.0),
-           ("sun_elevation", -1.6, 1.6))  # fmt: skip

@@ -17,7 +17,7 @@ TEST_SEEDS = range(2_000_000, 2**31)
 
 def require_seed(seed: Any) -> int:
     """Return a scene seed as a plain int. Raises ValueError for what is none."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < TEST_SEEDS.stop:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < TEST_SEEDS.stop:
         raise ValueError(f"seed {seed!r} is no whole number in [0, {TEST_SEEDS.stop}): choose a seed in that range")
     return int(seed)
 

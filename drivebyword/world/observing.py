@@ -1,4 +1,4 @@
-"""What crosses to gymnasium and back: a rig in, its space out; an Observation in, its dict out; an action in, actuation out."""
+"""What crosses to gymnasium and back: rigs and Observations in, spaces and their elements out; actions in too."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from drivebyword.core.faults import FaultConfig, fault_of
+from drivebyword.core.ranges import require_ranges
 from drivebyword.core.records import JUNCTION_INTENTS, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
@@ -89,6 +90,19 @@ class Scenario:
     """In towns with left-hand traffic: the same scenes, mirrored, and asked for accordingly. Not in the repr, which
     the hashes of suites written before go by."""
     faults: tuple[FaultConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse ranges nothing could be drawn from."""
+        require_ranges(self, whole=True, instructions=(0, 20), vehicles=(0, 500), people=(0, 500))
+        require_ranges(self, night=(0.0, 1.0), fog_visibility=(1.0, 1e6), rain=(0.01, 200.0), glare=(0.0, 1.0))
+        require_ranges(self, sun_elevation=(-1.6, 1.6), dirt=(0.0, 1.0))
+        shares = self.conditions
+        if not 1 <= len(shares) <= len(CONDITIONS) or not all(0.0 <= s <= 1.0 for s in shares) or abs(sum(shares) - 1.0) > 1e-6:
+            raise ValueError(
+                f"Scenario.conditions must be shares of {', '.join(CONDITIONS)} that add up to 1, got {shares!r}"
+            )
+        if not isinstance(self.name, str) or not isinstance(self.town, TownConfig | None):
+            raise ValueError(f"Scenario.name must be text and town a TownConfig, got {self.name!r} and {self.town!r}")
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drivebyword.core.ranges import require_whole, require_within
 from drivebyword.core.seeds import split_of
 from drivebyword.world.streets import degrees_of, longest_run, prune, road_plan, street_axes
 
@@ -73,11 +74,13 @@ class TownConfig:
         """Refuse what netconvert would turn into something else."""
         if self.style not in STYLES:
             raise ValueError(f"unknown town style '{self.style}': choose one of {', '.join(STYLES)}")
-        if not (1 <= self.main_lanes <= 3 and 1 <= self.side_lanes <= 3):
-            raise ValueError(f"lanes each way must be 1 to 3, got {self.main_lanes} and {self.side_lanes}")
-        longest = 400.0 if self.style == "road" else 150.0
-        if not 70.0 <= self.block <= longest:
-            raise ValueError(f"block must be 70 to {longest:g} m, got {self.block:g}")
+        require_whole(self, main_lanes=(1, 3), side_lanes=(1, 3))
+        require_within(self, block=(70.0, 400.0 if self.style == "road" else 150.0))
+        least = {"grid": (2, 2), "spider": (1, 3), "random": (2, 1), "road": (1, 1)}[self.style]
+        require_whole(self, size=(least[0], 12), size_y=(least[1], 12), green_s=(5, 120), seed=(0, 2**31 - 1))
+        require_within(self, main_limit_kph=(10.0, 130.0), side_limit_kph=(10.0, 130.0), lane_width=(2.5, 5.0))
+        require_within(self, main_share=(0.0, 1.0), signal_share=(0.0, 1.0), right_before_left_share=(0.0, 1.0))
+        require_within(self, bend=(0.0, 0.25), jitter=(0.0, 0.2))
 
 
 def sample_town(seed: int) -> TownConfig:
