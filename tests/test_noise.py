@@ -99,7 +99,7 @@ def test_rain_and_fog_shorten_sight_and_rain_takes_grip():
 
     assert stops_in(0.6) > 1.35 * stops_in(1.0)
     for bad in ({"rain": -1.0}, {"glare": 2.0}, {"dirt": float("nan")}):
-        with pytest.raises(ValueError, match="weather: "):
+        with pytest.raises(ValueError, match="Weather"):
             Weather(**bad)
 
 

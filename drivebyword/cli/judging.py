@@ -85,10 +85,17 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure speed on this machine: `world` in frames per CPU-second, `latency` in milliseconds a decision."""
+    """Measure this machine and the world's manners.
 
-    what: tyro.conf.Positional[Literal["world", "latency"]]
+    world: frames per CPU-second. latency: milliseconds a decision. parallel: two worlds against one, memory, reset.
+    fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks. repeats: the
+    same scenes in three processes, byte by byte.
+    """
+
+    what: tyro.conf.Positional[Literal["world", "latency", "parallel", "fuzz", "soak", "repeats"]]
     """What to measure."""
+    share: float = 1.0
+    """parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
     policy: str = "tiny"
     """latency: whose decisions."""
     out: Path = Path("out/bench")
@@ -98,23 +105,54 @@ class Bench:
         """Measure, write and print."""
         from drivebyword.data.files import write_json
 
-        if self.what == "world":
-            from drivebyword.evaluate.bench import bench_world
-
-            report = bench_world()
-        else:
-            from drivebyword.evaluate.latency import bench_latency
-            from drivebyword.loop.policies import checkpoint_folder
-
-            report = bench_latency(checkpoint_folder(self.policy))
+        if not 0.0 < self.share <= 10.0:
+            raise ValueError(f"--share {self.share:g} is outside (0, 10]")
+        report = {"command": _command(), **self._measure()}
         path = write_json(self.out / f"{self.what}.json", report)
         met = True
         for name, row in report["rows"].items():
-            floor = row.get("floor")
-            met = met and (floor is None or row["value"] >= floor)
-            print(f"{name}: {row['value']:.4g} {row['unit']}" + (f" (floor {floor:g})" if floor is not None else ""))
+            floor, ceiling = row.get("floor"), row.get("ceiling")
+            met = met and (floor is None or row["value"] >= floor) and (ceiling is None or row["value"] <= ceiling)
+            bounds = [
+                f"{word} {bound:g}" for word, bound in (("floor", floor), ("at most", ceiling)) if bound is not None
+            ]
+            print(f"{name}: {row['value']:.4g} {row['unit']}" + (f" ({bounds[0]})" if bounds else ""))
         print(f"report: {path}")
         return 0 if met else 1
+
+    def _measure(self) -> dict[str, Any]:
+        match self.what:
+            case "world":
+                from drivebyword.evaluate.bench import bench_world
+
+                return bench_world()
+            case "latency":
+                from drivebyword.evaluate.latency import bench_latency
+                from drivebyword.loop.policies import checkpoint_folder
+
+                return bench_latency(checkpoint_folder(self.policy))
+            case "parallel":
+                from drivebyword.evaluate.parallel import bench_parallel
+
+                return bench_parallel(self.share)
+            case "fuzz":
+                from drivebyword.evaluate.fuzz import bench_fuzz
+
+                return bench_fuzz(self.share)
+            case "soak":
+                from drivebyword.evaluate.soak import bench_soak
+
+                return bench_soak(self.share, lambda line: print(line, flush=True))
+            case "repeats":
+                from drivebyword.evaluate.repeats import bench_repeats
+
+                return bench_repeats(self.share)
+
+
+def _command() -> str:
+    """Return the command line as a report tells it: a path from where it was run, not from one machine's root."""
+    words = [os.path.relpath(word) if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return "drivebyword " + " ".join(map(shlex.quote, words))
 
 
 def _factory(name: str) -> DriverFactory:
@@ -134,11 +172,8 @@ def _judge(rows: dict[str, Row], suite_name: str, seeds: str, out: Path, process
     from drivebyword.evaluate.suites import parse_seeds, suite
     from drivebyword.world.rigs import tiny
 
-    # Reports are committed: a path is told from where the command was run, not from one machine's root.
-    words = [os.path.relpath(word) if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    command = "drivebyword " + " ".join(map(shlex.quote, words))
     report: dict[str, Any] = evaluate(
-        rows, suite(suite_name), parse_seeds(seeds), out, rig=tiny(), processes=processes, command=command
+        rows, suite(suite_name), parse_seeds(seeds), out, rig=tiny(), processes=processes, command=_command()
     )
     print(render_table(report))
     missed = check_gates(report, list(gates))

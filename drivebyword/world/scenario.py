@@ -97,12 +97,18 @@ class Scenario:
         require_ranges(self, night=(0.0, 1.0), fog_visibility=(1.0, 1e6), rain=(0.01, 200.0), glare=(0.0, 1.0))
         require_ranges(self, sun_elevation=(-1.6, 1.6), dirt=(0.0, 1.0))
         shares = self.conditions
-        if not 1 <= len(shares) <= len(CONDITIONS) or not all(0.0 <= s <= 1.0 for s in shares) or abs(sum(shares) - 1.0) > 1e-6:
+        if (
+            not isinstance(shares, tuple)
+            or not 1 <= len(shares) <= len(CONDITIONS)
+            or not all(0.0 <= s <= 1.0 for s in shares)
+            or abs(sum(shares) - 1.0) > 1e-6
+        ):
             raise ValueError(
                 f"Scenario.conditions must be shares of {', '.join(CONDITIONS)} that add up to 1, got {shares!r}"
             )
-        if not isinstance(self.name, str) or not isinstance(self.town, TownConfig | None):
-            raise ValueError(f"Scenario.name must be text and town a TownConfig, got {self.name!r} and {self.town!r}")
+        for name, kind in (("name", str), ("town", TownConfig | None), ("family", Family | None), ("twin", bool)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"Scenario.{name} must be {kind}, got {getattr(self, name)!r}")
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""
