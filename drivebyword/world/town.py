@@ -80,7 +80,7 @@ class TownConfig:
         require_whole(self, size=(least[0], 12), size_y=(least[1], 12), green_s=(5, 120), seed=(0, 2**31 - 1))
         require_within(self, main_limit_kph=(10.0, 130.0), side_limit_kph=(10.0, 130.0), lane_width=(2.5, 5.0))
         require_within(self, main_share=(0.0, 1.0), signal_share=(0.0, 1.0), right_before_left_share=(0.0, 1.0))
-        require_within(self, bend=(0.0, 0.25), jitter=(0.0, 0.2))
+        require_within(self, bend=(0.0, 0.5), jitter=(0.0, 0.2))
 
 
 def sample_town(seed: int) -> TownConfig:
