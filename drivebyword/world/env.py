@@ -272,6 +272,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         return stage
 
     def _start(self, spawn: Spawn, script: list[str], wording: Any) -> None:
+        self._places.tidy()
         seed, lane = self.scene.seed, self.road_map.lanes[spawn.lane]
         middle = lane.line.mean(axis=0)
         demand = Demand(
@@ -399,8 +400,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             "ended": self._ended,
             "faults": self._faults.active(self._step * self.dt),
         }
-        if self._play is not None:
-            self._info["edge"] = asdict(self._play.record)
+        self._info |= {"edge": asdict(self._play.record)} if self._play is not None else {}
 
     def _look(self) -> None:
         frame: SensorFrame | None = None

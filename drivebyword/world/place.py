@@ -85,6 +85,7 @@ class Places:
     def __init__(self, rig: RigConfig, car: CarConfig, dt: float, render: bool) -> None:
         self.rig, self.car, self.dt, self.render = rig, car, dt, render
         self._kept: OrderedDict[tuple[TownConfig, bool], Place] = OrderedDict()
+        self._left = False
 
     def get(self, config: TownConfig, image: bool = False) -> Place:
         """Return a town, from memory, from the disk cache or newly built; or as a mirror image of the other side's."""
@@ -96,8 +97,14 @@ class Places:
         self._kept[key] = place
         while len(self._kept) > (TOWNS_KEPT if self.render else BLIND_TOWNS_KEPT):
             self._kept.popitem(last=False)
-        _give_back()
+        self._left = True
         return place
+
+    def tidy(self) -> None:
+        """Give the memory of towns left behind back to the system. Call once nobody looks at them any more."""
+        if self._left:
+            _give_back()
+        self._left = False
 
     def _build(self, config: TownConfig) -> Place:
         road_map = build_town(config)
