@@ -53,10 +53,15 @@ def _origin(report: dict[str, Any]) -> str:
 
 def bench_table(report: dict[str, Any]) -> str:
     """Return a bench's rows in Markdown."""
-    lines = ["| row | value | unit | floor |", "|---|---|---|---|"]
+    lines = ["| row | value | unit | bar |", "|---|---|---|---|"]
     for name, row in report["rows"].items():
-        floor = row.get("floor")
-        lines.append(f"| {name} | {row['value']:.4g} | {row['unit']} | {'-' if floor is None else f'{floor:g}'} |")
+        bars = [
+            f"{word} {row[key]:.4g}"
+            for key, word in (("floor", "at least"), ("ceiling", "at most"))
+            if row.get(key) is not None
+        ]
+        between = f" [{row['low']:.4g}, {row['high']:.4g}]" if "low" in row else ""
+        lines.append(f"| {name} | {row['value']:.4g}{between} | {row['unit']} | {bars[0] if bars else '-'} |")
     return "\n".join(lines)
 
 
