@@ -1,20 +1,18 @@
-"""`drivebyword world`: look at what this world can do to a driver."""
+"""`drivebyword world`: look at what this world can do to a driver, and drive in it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
-    """Show the world: `gallery` draws every family of edge cases before, at and after its critical moment."""
+class Gallery:
+    """Draw every family of edge cases before, at and after its critical moment."""
 
-    show: Annotated[tyro.conf.Positional[Literal["gallery"]], tyro.conf.arg(metavar="gallery")] = "gallery"
-    """What to show."""
     families: Annotated[str | None, tyro.conf.arg(metavar="FAMILY,FAMILY")] = None
     """Families to draw; all of them without it."""
     seed: int = 2_000_003
@@ -32,3 +30,59 @@ class World:
         page = draw_gallery(names, self.seed, self.out, tiny(), lambda s: print(self.out / f"{s.family}.webp"))
         print(f"look at them: {page}")
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """Drive a scenario yourself, with the arrow keys in a page; recorded as a demonstration. Ctrl-C keeps it."""
+
+    scenario: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SCENARIO")]
+    """Scenario or family to drive in, e.g. town-mixed."""
+    seed: int | None = None
+    """Scene seed, a training one; the first not recorded yet without it."""
+    out: Path = Path("out/play")
+    """Folder of the data set the drive is added to."""
+    record: bool = True
+    """Without, any seed and held-out families may be driven, and nothing is kept."""
+    port: int = 0
+    """Port of the page on 127.0.0.1; 0 takes a free one."""
+    browser: bool = True
+    """Open the page in this machine's browser."""
+
+    def run(self) -> int:
+        """Serve the page, let somebody drive, say what came of it."""
+        import webbrowser
+
+        from drivebyword.loop.human import SHORTEST, PlayConfig, play
+        from drivebyword.world.rigs import tiny
+
+        def ready(address: str) -> None:
+            print(f"drive here: {address} (arrow keys; Esc or Ctrl-C ends and keeps the drive)", flush=True)
+            if self.browser:
+                webbrowser.open(address)
+
+        config = PlayConfig(
+            out=self.out, scenario=self.scenario, seed=self.seed, record=self.record, port=self.port
+        )  # fmt: skip
+        played = play(config, tiny(), ready)
+        episode = played.episode
+        print(f"{played.outcome} ({len(episode) * episode.dt:.0f} s of {episode.scenario}, seed {episode.seed})")
+        if played.kept:
+            print(f"recorded: {self.out}")
+        elif self.record:
+            print(f"nothing recorded: a drive must be {SHORTEST * episode.dt:g} s long")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Show the world: `gallery` draws its edge cases, `play` lets you drive."""
+
+    what: (
+        Annotated[Gallery, tyro.conf.subcommand("gallery", prefix_name=False)]
+        | Annotated[Play, tyro.conf.subcommand("play", prefix_name=False)]
+    )
+
+    def run(self) -> int:
+        """Do what was chosen."""
+        return self.what.run()

@@ -171,6 +171,7 @@ def run_episode(
     watch: Watcher | None = None,
     transform: Callable[[Observation], Observation] | None = None,
     seconds: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Episode:
     """Reset, drive to the end and return the record.
 
@@ -181,6 +182,7 @@ def run_episode(
         watch: called after each decision, before the car moves.
         transform: changes what the driver sees (a blinded sensor, another sentence), not the record.
         seconds: end the drive here as `aborted` if the scene has not ended by itself.
+        stop: asked after each step; ends the drive as `aborted`.
     """
     observed, info = env.reset(seed=seed, options={"scenario": scenario, **(options or {})})
     driver.reset()
@@ -230,7 +232,8 @@ def run_episode(
         if keep_snapshots:
             recorder.add(snapshot=snapshot)
         ended = info["ended"]
-        if ended is None and seconds is not None and len(recorder.rows["time_s"]) * env.dt >= seconds:
+        late = seconds is not None and len(recorder.rows["time_s"]) * env.dt >= seconds
+        if ended is None and (late or stop()):
             ended = "aborted"
     return _episode(env, recorder, seed, scenario, name, ended)
 
