@@ -168,7 +168,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._refresh(Event.NONE)
         return self.observed(), self._info
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Hold an actuation (steering, throttle, brake) for one decision period."""
         if self._over:
             raise RuntimeError("the scene is over: call reset() first")

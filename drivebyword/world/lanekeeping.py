@@ -76,7 +76,7 @@ class LaneKeeping(gymnasium.Env[Float32[np.ndarray, " 11"], Float32[np.ndarray, 
         self._wayfinder = Wayfinder(self.driving.graph, self.driving.car)
         return self._look(), self._info(False)
 
-    def step(self, action: np.ndarray) -> tuple[Float32[np.ndarray, " 11"], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Float32[np.ndarray, " 11"], float, bool, bool, dict[str, Any]]:
         """Hold steering and pedal for one decision period of 0.2 s."""
         steering, pedal = _controls(action)
         before = self.driving.pose()
