@@ -75,6 +75,9 @@ class TownConfig:
         if self.style not in STYLES:
             raise ValueError(f"unknown town style '{self.style}': choose one of {', '.join(STYLES)}")
         require_whole(self, main_lanes=(1, 3), side_lanes=(1, 3))
+        for name in ("sidewalks", "crossings"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"TownConfig.{name} must be True or False, got {getattr(self, name)!r}")
         require_within(self, block=(70.0, 400.0 if self.style == "road" else 150.0))
         least = {"grid": (2, 2), "spider": (1, 3), "random": (2, 1), "road": (1, 1)}[self.style]
         require_whole(self, size=(least[0], 12), size_y=(least[1], 12), green_s=(5, 120), seed=(0, 2**31 - 1))
