@@ -72,7 +72,6 @@ def test_the_same_scenes_give_the_same_bytes_in_three_processes_and_after_other_
         (TownConfig(), {"size": 500}, "TownConfig.size"),
         (TownConfig(), {"bend": NOTHING}, "TownConfig.bend"),
         (TownConfig(), {"seed": -1}, "TownConfig.seed"),
-        (TownConfig(), {"sidewalks": object}, "TownConfig.sidewalks"),
         (Scenario(name="x"), {"vehicles": (5, 2)}, "Scenario.vehicles"),
         (Scenario(name="x"), {"conditions": (1.0, 1.0, 0.0)}, "add up to 1"),
         (Scenario(name="x"), {"night": (0.0, NOTHING)}, "Scenario.night"),
