@@ -25,16 +25,14 @@ def bench_repeats(share: float = 1.0) -> dict[str, Any]:
     from drivebyword.loop.fleet import run_tasks
 
     count, resets = max(3, round(SCENES * share)), max(3, round(RESETS * share))
-    runs: list[tuple[Digests, Digests]] = []
-    kept = os.environ.get("PYTHONHASHSEED")
-    for number in range(PROCESSES):
-        os.environ["PYTHONHASHSEED"] = str(number)
-        for done in run_tasks(_worker, [(number, count, resets)], 1, nice=10):
-            if done.error is not None:
-                raise RuntimeError(f"process {number}: {done.error}")
-            runs.append(done.value)
-    os.environ.pop("PYTHONHASHSEED")
+    tasks = [(number, count, resets) for number in range(PROCESSES)]
+    kept = os.environ.pop("PYTHONHASHSEED", None)  # unset, every process draws its own
+    done = sorted(run_tasks(_worker, tasks, PROCESSES), key=lambda finished: finished.task)
     os.environ.update({"PYTHONHASHSEED": kept} if kept is not None else {})
+    failed = [f"process {finished.task[0]}: {finished.error}" for finished in done if finished.error is not None]
+    if failed:
+        raise RuntimeError(failed[0])
+    runs: list[tuple[Digests, Digests]] = [finished.value for finished in done]
     first = runs[0][0]
     unequal = sum(any(run[scene] != digest for run, _ in runs) for scene, digest in first.items())
     later = sum(after[scene] != first[scene] for _, after in runs for scene in after)

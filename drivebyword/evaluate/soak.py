@@ -66,7 +66,7 @@ def _rows(samples: list[tuple[float, list[float], list[int]]], seconds: float) -
     files = np.array([s[2] for s in warm])
     return {
         "memory drift": {"value": round(float((late - early).max()), 1), "unit": "MB", "ceiling": DRIFT_MB},
-        "memory a world": {"value": round(float(late.max()), 1), "unit": "MB resident, with all towns kept"},
+        "memory a world": {"value": round(float(late.max()), 1), "unit": "MB resident"},
         "open files' drift": {"value": int(np.ptp(files, axis=0).max()), "unit": "files", "ceiling": 0},
     }
 
