@@ -76,7 +76,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self.render_sensors, self.render_mode = render_sensors, render_mode
         self.scenario, self.seeds = scenario_of(scenario), seed_range(seeds)
         self.traffic = Traffic(self.car, self.dt)
-        self.observation_space: spaces.Dict = observation_space(self.rig, render_sensors)
+        self.observation_space: gymnasium.spaces.Dict = observation_space(self.rig, render_sensors)
         self.action_space = action_space()
         self._places = Places(self.rig, self.car, self.dt, render_sensors)
         self.scene: Scene

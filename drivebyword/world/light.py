@@ -92,12 +92,6 @@ def light_of(
 
 @functools.lru_cache(maxsize=64)
 def _daylight(weather: Weather) -> Float[np.ndarray, " 21"]:
-    if not 0.0 <= weather.night <= 1.0:
-        raise ValueError(f"night must be in [0, 1], got {weather.night:g}")
-    if not weather.fog_visibility > 0.0:
-        raise ValueError(f"fog visibility must be positive metres, got {weather.fog_visibility:g}")
-    if not 0.0 <= weather.ice <= 1.0:
-        raise ValueError(f"ice must be in [0, 1], got {weather.ice:g}")
     day, dark = 1.0 - weather.night, weather.night
     light = np.zeros(LIGHT_SIZE)
     light[AMBIENT] = 0.16 + 0.84 * day
