@@ -53,7 +53,7 @@ def test_low_sun_whitens_the_picture_round_its_place_and_nothing_when_behind(sen
 
 def test_a_lorry_or_cloud_hides_the_sun(sensors):
     lorry = scene((12.0, -1.6, 0.0, AgentKind.TRUCK, 0.0, 0))
-    pose = mounted(np.asarray(lorry.ego, float), 1.6, 0.0, 1.6, 0.0)
+    pose = np.array(mounted(np.asarray(lorry.ego, float), 1.6, 0.0, 1.6, 0.0))
     sensors.visible(lorry, DAY)
     assert sensors.sun_seen(pose, AHEAD) == 0.0
     assert sensors.sun_seen(pose, replace(AHEAD, sun_elevation=0.5)) == 1.0
