@@ -274,7 +274,7 @@ def test_scenery_keeps_off_the_road(town):
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        (kernel, ("backdrop", "faces", "jit", "light", "noise", "solids", "texels")),
+        (kernel, ("backdrop", "faces", "jit", "light", "noise", "plates", "solids", "texels")),
         (ranging, ("jit", "noise", "solids")),
         (radar, ("jit", "noise", "ranging", "solids")),
         (bodies, ("jit", "solids")),

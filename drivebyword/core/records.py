@@ -179,15 +179,16 @@ class AgentKind(IntEnum):
     ANIMAL = 11
     OFFICER = 12
     FLAGGER = 13
+    SIGN = 14
 
 
 PEOPLE = (AgentKind.PEDESTRIAN, AgentKind.OFFICER, AgentKind.FLAGGER)
-THINGS = (AgentKind.CONE, AgentKind.BARRIER, AgentKind.DOOR, AgentKind.DEBRIS)
+THINGS = (AgentKind.CONE, AgentKind.BARRIER, AgentKind.DOOR, AgentKind.DEBRIS, AgentKind.SIGN)
 """What lies or stands on the road and goes nowhere."""
 
 
 class Lights(IntFlag):
-    """Lamps of an agent that are on. Of who directs traffic: the gesture."""
+    """Lamps of an agent that are on. Of who directs traffic: the gesture. Of a sign: what it says."""
 
     BRAKE = 1
     LEFT = 2

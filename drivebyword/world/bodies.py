@@ -40,6 +40,7 @@ from drivebyword.world.solids import (
     SHADER,
     SHADOW,
     SHAPE,
+    SIGN,
     SIN,
     SOLID_CODES,
     SOLID_FLOATS,
@@ -49,7 +50,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "b9ac74a3b3e5"
+CALLED = "23f7e570ea7e"
 """Content of the files this one compiles in; a test says what to write. numba's cache sees only this file change."""
 CAR_COLOURS = np.array(
     [
@@ -240,6 +241,16 @@ def _director(floats, codes, n, place, height, owner, kind, sign, time):  # type
 
 @leaf
 @no_type_check
+def _sign(floats, codes, n, place, width, height, owner, says):  # type: ignore[no-untyped-def]
+    """Add a post and, before it, a plate as high as it is wide that says what its flags name."""
+    n = _put(floats, codes, n, place, (-0.07, 0.0), (0.08, 0.08), (0.0, height - 0.1), (120.0, 124.0, 128.0), BOX, FLAT,
+             owner, 0, 0.4)  # fmt: skip
+    return _put(floats, codes, n, place, (0.0, 0.0), (0.04, width), (height - width, height), (138.0, 141.0, 146.0),
+                BOX, SIGN, owner, says | (MIRRORED if place[4] < 0.0 else 0), 1.0)  # fmt: skip
+
+
+@leaf
+@no_type_check
 def _add_thing(floats, codes, n, place, agent, kind, flags, paint, owner, time):  # type: ignore[no-untyped-def]
     """Add what is no ordinary road user."""
     length, width, height = agent[3], agent[4], agent[5]
@@ -256,6 +267,8 @@ def _add_thing(floats, codes, n, place, agent, kind, flags, paint, owner, time):
     if kind == 11:
         stride = 0.5 * sin(2 * pi * 2.0 * time) * min(1.0, hypot(agent[6], agent[7]))
         return _animal(floats, codes, n, place, length, width, height, owner, stride)
+    if kind == 14:
+        return _sign(floats, codes, n, place, width, height, owner, flags)
     return _director(floats, codes, n, place, height, owner, kind, flags, time)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from drivebyword.core.geometry import arc_lengths
 from drivebyword.core.records import HAZARD, AgentKind, Lights
+from drivebyword.world.solids import PLATE
 from drivebyword.world.traffic import Agents
 
 AT_ONCE = 1000.0
@@ -89,6 +90,7 @@ OFFICER = Body(kind=AgentKind.OFFICER, length=0.5, width=0.6, height=1.8)
 FLAGGER = Body(kind=AgentKind.FLAGGER, length=0.5, width=0.6, height=1.75)
 CONE = Body(kind=AgentKind.CONE, length=0.4, width=0.4, height=0.75)
 BARRIER = Body(kind=AgentKind.BARRIER, length=0.5, width=2.4, height=1.0)
+SIGN = Body(kind=AgentKind.SIGN, length=0.2, width=PLATE[0], height=PLATE[1])
 DOOR = Body(kind=AgentKind.DOOR, length=0.12, width=0.85, height=1.3)
 BICYCLE = Body(kind=AgentKind.BICYCLE, length=1.8, width=0.6, height=1.75)
 
@@ -144,6 +146,8 @@ def mirrored(actor: Actor) -> Actor:
         for beat in actor.beats
     )
     path = actor.path * np.array([1.0, -1.0])
+    if actor.body.kind == AgentKind.SIGN:
+        return replace(actor, path=path, aside=-actor.aside)  # its lights are what it says
     return replace(actor, path=path, aside=-actor.aside, lights=swapped(actor.lights), beats=beats)
 
 

@@ -2,9 +2,6 @@
 
 A span is a stretch of slopes (rise over horizontal distance) with a distance and a colour that is final: lit,
 shaded and dimmed by fog. kernel.py sorts a column's spans and paints them into rows.
-
-numba's cache only watches the file of the function it compiled, here kernel.py: `FACES` there names this file's
-content, a test compares them, and so every change here also changes kernel.py.
 """
 
 from __future__ import annotations
@@ -24,6 +21,7 @@ from drivebyword.world.light import (
     headlight,
     lattice,
 )
+from drivebyword.world.plates import HIGHEST, LAYER, LOWEST, plate
 from drivebyword.world.solids import (
     BLUE,
     BOX,
@@ -186,6 +184,29 @@ def mark_side(spans, n, f, flags, shader, left, ahead, t, key, z, light, gain): 
         cell = (ahead + 50.0) / 1.5
         if abs(ahead) < reach - 0.35 and abs(cell - floor(cell) - 0.5) < 0.44:
             n = mark(spans, n, key, top * 0.50, top * 0.80, z, t, PANE, light, gain, light[NIGHT] > 0.5)
+    return n
+
+
+@fast_leaf
+@no_type_check
+def cut_sign(spans, n, f, code, dirx, diry, cam, light):  # type: ignore[no-untyped-def]
+    """Cut a traffic sign and add what it shows there; its face throws headlights back."""
+    cs, sn = f[COS], f[SIN]
+    px, py = cam[0] - f[CX], cam[1] - f[CY]
+    oy, dy = py * cs - px * sn, diry * cs - dirx * sn
+    t, out, face = slab(f, px * cs + py * sn, oy, dirx * cs + diry * sn, dy, f[HL], f[HW], 0.0)
+    if t >= out or t < 0.25 or face > 1:
+        return n
+    size, middle = 0.5 * (f[Z1] - f[Z0]), 0.5 * (f[Z0] + f[Z1])
+    gain = light[AMBIENT] * face_light(cs, sn, face)
+    if light[HEAD] > 0.0:
+        gain += headlight(light, cam[0] + t * dirx, cam[1] + t * diry) * (4.0 if face == 0 else 1.0)
+    across = (oy + t * dy) / f[HW] * (-1.0 if code[FLAGS] & MIRRORED else 1.0)
+    # A band becomes a span in its own row, or in one before it where some were empty.
+    for k in range(n, plate(spans, n, code[FLAGS] & ~MIRRORED, across, face == 0)):
+        b = spans[k]
+        low, high, key = middle + b[LOWEST] * size, middle + b[HIGHEST] * size, t - 1e-4 * b[LAYER]
+        n = mark(spans, n, key, low, high, cam[2], t, (b[2], b[3], b[4]), light, min(gain, 1.15), False)
     return n
 
 

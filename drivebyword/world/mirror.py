@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from drivebyword.core.records import HAZARD, Lights, Snapshot, other_side
+from drivebyword.core.records import HAZARD, AgentKind, Lights, Snapshot, other_side
 from drivebyword.core.rig import RigConfig
 from drivebyword.tokens.grammar import parse_intent
 from drivebyword.world.scenario import Scene
@@ -41,14 +41,15 @@ def mirror_snapshot(snapshot: Snapshot) -> Snapshot:
         snapshot,
         ego=np.asarray(snapshot.ego, float) * _EGO,
         agents=np.asarray(snapshot.agents, np.float32) * _AGENT,
-        agent_lights=mirror_lights(np.asarray(snapshot.agent_lights)),
+        agent_lights=mirror_lights(np.asarray(snapshot.agent_lights), np.asarray(snapshot.agent_kind)),
     )
 
 
-def mirror_lights(lights: Int[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
+def mirror_lights(lights: Int[np.ndarray, " M"], kinds: Int[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
     """Change left and right indicators over, and mark bodies as mirror images (or no longer)."""
     left, right = (lights & Lights.LEFT) > 0, (lights & Lights.RIGHT) > 0
-    return (lights & ~int(HAZARD) | left * int(Lights.RIGHT) | right * int(Lights.LEFT)) ^ int(Lights.MIRRORED)
+    swapped = lights & ~int(HAZARD) | left * int(Lights.RIGHT) | right * int(Lights.LEFT)
+    return np.where(kinds == AgentKind.SIGN, lights, swapped) ^ int(Lights.MIRRORED)
 
 
 def mirror_rig(rig: RigConfig) -> RigConfig:

@@ -41,6 +41,7 @@ def read_net(path: Path) -> Columns:
     columns["left_hand"] = np.array([left_hand])
     crossings = [_crossing_corners(lane) for lane in lanes.values() if lane["kind"] == "crossing"]
     columns["crossings"] = np.array(crossings, float).reshape(-1, 4, 2)
+    columns["roundabouts"] = _text(ring.attrib["edges"] for ring in root.iter("roundabout"))
     shapes = [lane["line"] for lane in lanes.values()] + outlines
     every = np.concatenate([s for s in shapes if len(s)])
     columns["bounds"] = np.concatenate([every.min(0), every.max(0)])
@@ -61,13 +62,21 @@ def _ragged(name: str, parts: list[np.ndarray]) -> Columns:
 
 
 def _lane_kind(function: str, lane: ET.Element) -> str:
-    if function in ("internal", "crossing"):
+    if function == "crossing":
         return function
     if function == "walkingarea":
         return "walkarea"
-    allowed = lane.attrib.get("allow", "")
-    walking = bool(allowed) and "pedestrian" in allowed and "passenger" not in allowed
-    return "sidewalk" if walking else "drive"
+    if _takes(lane, "passenger"):
+        return "internal" if function == "internal" else "drive"
+    return "sidewalk" if _takes(lane, "pedestrian") and function != "internal" else "reserved"
+
+
+def _takes(lane: ET.Element, vehicle: str) -> bool:
+    """Tell whether a vehicle class may use a lane: SUMO writes down the shorter of who may and who may not."""
+    allowed, barred = lane.attrib.get("allow", "").split(), lane.attrib.get("disallow", "").split()
+    if allowed:
+        return vehicle in allowed or "all" in allowed
+    return vehicle not in barred and "all" not in barred
 
 
 def _lanes(root: ET.Element) -> dict[str, dict]:
@@ -121,6 +130,7 @@ def _links(root: ET.Element, lanes: dict[str, dict]) -> tuple[list[dict], dict[s
                 "via": " ".join(via),
                 "tls": c.attrib.get("tl", ""),
                 "index": int(c.attrib.get("linkIndex", -1)) if "tl" in c.attrib else -1,
+                "yields": c.attrib.get("state", "M"),
                 "path": path,
             }
         )
@@ -142,7 +152,9 @@ def _lane_columns(lanes: dict[str, dict]) -> Columns:
 
 
 def _link_columns(links: list[dict]) -> Columns:
-    columns = {f"link_{name}": _text(k[name] for k in links) for name in ("from", "to", "direction", "via", "tls")}
+    columns = {
+        f"link_{name}": _text(k[name] for k in links) for name in ("from", "to", "direction", "via", "tls", "yields")
+    }
     columns["link_index"] = np.array([k["index"] for k in links], int)
     return columns | _ragged("link_path", [k["path"] for k in links])
 

@@ -119,8 +119,7 @@ class Places:
         """Mirror the town of the other driving side: its ground and scenery as drawn, its sun and its signs too."""
         other = self.get(replace(config, left_hand=not config.left_hand))
         ground = other.ground.mirrored() if other.ground is not None else None
-        scenery = replace(other.scenery.mirrored(), image=True)
-        return self._furnished(other.road_map.mirrored(), scenery, ground)
+        return self._furnished(other.road_map.mirrored(), other.scenery.mirrored(image=True), ground)
 
     def _furnished(self, road_map: RoadMap, scenery: Scenery, ground: Ground | None) -> Place:
         from drivebyword.world.expert import Expert

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from drivebyword.world.netfile import Columns, mirror_net, read_net
+from drivebyword.world.solids import SignKind, other_sign
 from drivebyword.world.town import TownConfig, generate_net, sample_town, town_cache, town_for_scene
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Lane",
     "Link",
     "RoadMap",
+    "Sign",
+    "SignKind",
     "SignalHead",
     "TownConfig",
     "build_town",
@@ -31,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """One lane. `kind` is drive, internal (inside a junction), sidewalk, crossing or walkarea."""
+    """One lane. `kind` is drive, internal (inside a junction), reserved (no cars), sidewalk, crossing or walkarea."""
 
     id: str
     edge: str
@@ -58,6 +61,8 @@ class Link:
     """Ids of the internal lanes passed."""
     tls: str | None
     tls_index: int | None
+    yields: str = "M"
+    """SUMO's letter: M has right of way, m and = yield, s stops, w stops at an all-way stop, o: signals decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,20 @@ class SignalHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """A traffic sign on a post. Its face looks along `yaw`, towards the traffic it is meant for."""
+
+    x: float
+    y: float
+    yaw: float
+    kind: SignKind
+    lane: str
+    """The lane beside which it stands; NO_ENTRY is meant for who would come along it the wrong way."""
+    value: int = 0
+    """km/h of a LIMIT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoadMap:
     """A town, as far as its roads go. Map frame: SUMO's x east, y north, metres."""
 
@@ -103,6 +122,9 @@ class RoadMap:
     """Zebra crossings: corners; the first two are one kerb end, the last two the other."""
     bounds: Float[np.ndarray, " 4"]
     """x min, y min, x max, y max."""
+    signs: tuple[Sign, ...] = ()
+    roundabouts: tuple[frozenset[str], ...] = ()
+    """The edges that go round, one by one."""
     left_hand: bool = False
     """Whether one drives on the left: the map alone says so, and everything else asks it."""
 
@@ -154,10 +176,12 @@ class RoadMap:
             stop_lines={key: ends[::-1] * flip for key, ends in self.stop_lines.items()},
             crossings=tuple(corners[[1, 0, 3, 2]] * flip for corners in self.crossings),
             bounds=np.array([x0, -y1, x1, -y0]),
+            signs=tuple(replace(sign, y=-sign.y, yaw=-sign.yaw, kind=other_sign(sign.kind)) for sign in self.signs),
+            roundabouts=self.roundabouts,
         )
 
 
-CACHE_VERSION = 4
+CACHE_VERSION = 7
 """Part of the parsed cache's name: raise it when read_net's columns change."""
 
 
@@ -224,14 +248,16 @@ def _assemble(digest: str, net_file: Path, columns: Columns) -> RoadMap:
             via=tuple(via.split()),
             tls=tls or None,
             tls_index=index if tls else None,
+            yields=yields,
         )
-        for start, end, direction, via, tls, index, path in zip(
+        for start, end, direction, via, tls, index, yields, path in zip(
             c["link_from"],
             c["link_to"],
             c["link_direction"],
             c["link_via"],
             c["link_tls"],
             c["link_index"],
+            c["link_yields"],
             _cut(columns, "link_path"),
         )
     )
@@ -258,4 +284,5 @@ def _assemble(digest: str, net_file: Path, columns: Columns) -> RoadMap:
         stop_lines=dict(zip(c["stop_lane"], columns["stop_line"])),
         crossings=tuple(columns["crossings"]),
         bounds=columns["bounds"],
+        roundabouts=tuple(frozenset(ring.split()) for ring in c["roundabouts"]),
     )

@@ -29,13 +29,18 @@ from drivebyword.world.solids import (
     FLAGS,
     FLAT,
     MIRRORED,
+    PLATE,
     ROOF,
     SHADER,
     SHAPE,
+    SIGN,
     SIN,
     STREET_LAMP,
     SUN,
     TAPERED,
+    SignKind,
+    other_sign,
+    sign_code,
     solid,
 )
 
@@ -66,13 +71,22 @@ class Scenery:
         """Return 1, or -1 in a mirror image: the sun then stands on the other side of the x axis."""
         return -1.0 if self.image else 1.0
 
-    def mirrored(self) -> Scenery:
-        """Return the mirror image about the x axis: what was drawn, not drawn anew."""
+    def mirrored(self, image: bool = False) -> Scenery:
+        """Return the mirror image about the x axis: what was drawn, not drawn anew.
+
+        Of a town of its own signs can be read, and say what holds there; in an `image` they are mirrored too.
+        """
         floats, codes = self.floats.copy(), self.codes.copy()
         floats[:, [CY, SIN]] *= -1.0
         codes[np.isin(codes[:, SHADER], (FACADE, CROWN)), FLAGS] ^= MIRRORED
+        for row in np.flatnonzero(codes[:, SHADER] == SIGN):
+            code = int(codes[row, FLAGS])
+            codes[row, FLAGS] = code ^ MIRRORED if image else sign_code(other_sign(SignKind(code & 15)), code >> 4)
         flip = np.array([1.0, -1.0, -1.0, 1.0, 1.0])
-        return replace(self, floats=floats, codes=codes, solid_rows=self.solid_rows * flip, paved=self.paved * flip)
+        return replace(
+            self, floats=floats, codes=codes, solid_rows=self.solid_rows * flip, paved=self.paved * flip,
+            image=self.image != image,
+        )  # fmt: skip
 
     def solid_boxes(self) -> Float[np.ndarray, "K 5"]:
         """Return centre x, y, yaw, length, width of everything a car can hit."""
@@ -214,6 +228,7 @@ def build_scenery(road_map: RoadMap, seed: int = 0) -> Scenery:
         return build_scenery(road_map.mirrored(), seed).mirrored()
     site = _Site(road_map, np.random.default_rng([seed, int(road_map.id, 16) % 2**32]))
     kerbs = _kerbs(road_map)
+    _sign_posts(site, road_map)
     for line in kerbs:
         _row_of_buildings(site, line)
     for line in kerbs:
@@ -341,6 +356,20 @@ def _scattered_trees(site: _Site) -> None:
         x, y = site.origin + rng.uniform(4, size - 4)
         if site.corner_gap(x, y) > 8.0 and site.free(x, y, 0.0, 5.0, 5.0):
             _tree(site, float(x), float(y), False)
+
+
+def _sign_posts(site: _Site, road_map: RoadMap) -> None:
+    """Put up every sign: a post, and before it a plate as high as it is wide that throws light back."""
+    width, top = PLATE
+    for sign in road_map.signs:
+        x, y = sign.x - 0.07 * float(np.cos(sign.yaw)), sign.y - 0.07 * float(np.sin(sign.yaw))
+        site.add(solid(x, y, sign.yaw, (0.08, 0.08), (0.0, top - 0.1), (120, 124, 128)))
+        row, code = solid(sign.x, sign.y, sign.yaw, (0.04, width), (top - width, top), (138, 141, 146), shader=SIGN,
+                          reflectivity=1.0)  # fmt: skip
+        code[FLAGS] = sign_code(sign.kind, sign.value)
+        site.add((row, code))
+        site.solids.append((x, y, sign.yaw, 0.1, 0.1))
+        site.take(x, y, 0.0, 2.0, 2.0)
 
 
 def _signal_posts(site: _Site, road_map: RoadMap) -> None:

@@ -6,6 +6,8 @@ ranging.py read them. Numbers are float32 in `SOLID_FLOATS` columns, codes are i
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 
 # Float columns: centre, cos and sin of yaw, half length and width, foot and top, colour 0-255, half length and
@@ -17,12 +19,38 @@ SHAPE, SHADER, OWNER, FLAGS = range(4)
 SOLID_CODES = 4
 
 BOX, ELLIPSOID, TAPERED, SHADOW = 0, 1, 2, 3
-(FLAT, CAR_BODY, GLASS, FACADE, LAMP, CROWN, CARGO, BUS, ROOF, STREET_LAMP) = range(10)
+(FLAT, CAR_BODY, GLASS, FACADE, LAMP, CROWN, CARGO, BUS, ROOF, STREET_LAMP, SIGN) = range(11)
 
 MIRRORED = 4096
 """Code flag of a facade, a crown or an agent that is drawn as its own mirror image."""
 
 Colour = tuple[float | int, float | int, float | int]
+
+
+class SignKind(IntEnum):
+    """What a traffic sign says. Flags of a SIGN solid: the kind, and 16 times the number it shows."""
+
+    STOP = 0
+    YIELD = 1
+    LIMIT = 2
+    NO_LEFT = 3
+    NO_RIGHT = 4
+    NO_ENTRY = 5
+    WORKS = 6
+
+
+def other_sign(kind: SignKind) -> SignKind:
+    """Return what a sign says where one drives on the other side."""
+    return {SignKind.NO_LEFT: SignKind.NO_RIGHT, SignKind.NO_RIGHT: SignKind.NO_LEFT}.get(kind, kind)
+
+
+def sign_code(kind: SignKind, value: int = 0) -> int:
+    """Return the flags of a SIGN solid."""
+    return int(kind) | value << 4
+
+
+PLATE = (1.0, 2.9)
+"""A sign's width and the height of its upper edge in metres: as wide as on big roads, for small cameras to read."""
 
 SUN = (-0.53, -0.45, 0.72)
 """Unit vector towards the sun, map frame: afternoon, so that north-east faces lie in shade."""

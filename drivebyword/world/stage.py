@@ -17,13 +17,15 @@ from drivebyword.core.geometry import arc_lengths, resample
 from drivebyword.core.records import HAZARD, Lights, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
-from drivebyword.world.cast import AT_ONCE, CAR, Actor, Beat, Body, after, arrives, mirrored
+from drivebyword.world.cast import AT_ONCE, CAR, SIGN, Actor, Beat, Body, after, arrives, mirrored
 from drivebyword.world.demand import Spawn
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.judging import direction_of
 from drivebyword.world.paths import Track, lay_track, shifted
 from drivebyword.world.place import Place
 from drivebyword.world.roads import Junction, TownConfig, sample_town
+from drivebyword.world.signs import BESIDE
+from drivebyword.world.solids import SignKind, sign_code
 from drivebyword.world.starts import place_for
 from drivebyword.world.town import POOL_SIZES, SPLIT_STARTS
 
@@ -251,6 +253,15 @@ class Stage:
         if not self.twin:
             self.actors.append(actor)
             self.edge_actors.append(actor.name)
+
+    def sign(self, kind: SignKind, s: float, value: int = 0) -> None:
+        """Put up a sign at the right kerb that tells of what the scene is about; the twin goes without."""
+        if not self.twin:
+            place = self.turned(s, -self.kerb() - BESIDE, np.pi)
+            says = Lights(sign_code(kind, value))
+            self.add(
+                Actor(name=f"sign {kind.name.lower()}", body=SIGN, path=place, s=5.0, lights=says, in_traffic=False)
+            )
 
     def standing(self, name: str, body: Body, s: float, aside: float = 0.0, hazard: bool = False) -> Actor:
         """Return what stands at a place of the way, or beside it, for good; a broken-down vehicle warns of itself."""

@@ -66,6 +66,8 @@ class TownConfig:
     jitter: float = 0.05
     """Displacement of junctions as a share of the block."""
     green_s: int = 22
+    signs: bool = False
+    """Stop, yield and limit signs at the roadside; off, because the shipped policy learnt in towns without."""
     seed: int = 0
     left_hand: bool = False
     """Left-hand traffic: the exact mirror image of the same town with right-hand traffic."""
@@ -143,7 +145,8 @@ def generate_net(config: TownConfig, cache_dir: Path | None = None) -> Path:
     if config.left_hand:
         raise ValueError("a street plan has no driving side: build_town mirrors the right-hand town")
     folder = Path(cache_dir) if cache_dir else town_cache()
-    recipe = {name: value for name, value in asdict(config).items() if name != "left_hand"}
+    # The driving side and what stands beside the roads are no part of the plan.
+    recipe = {name: value for name, value in asdict(config).items() if name not in ("left_hand", "signs")}
     key = hashlib.sha256(json.dumps([RECIPE_VERSION, recipe], sort_keys=True).encode()).hexdigest()[:20]
     target = folder / f"{key}.net.xml"
     if target.exists():
@@ -199,7 +202,7 @@ def _street_plan(config: TownConfig, scratch: Path, seed: int) -> tuple[dict[str
         shape += ["--rand.neighbor-dist1=0", "--rand.neighbor-dist2=0", "--rand.neighbor-dist3=8"]
         shape += ["--rand.neighbor-dist4=8", "--rand.neighbor-dist5=0", "--rand.neighbor-dist6=0"]
     prefix = scratch / "plan"
-    _run("netgenerate", [*shape, f"--seed={seed}", "--plain-output-prefix", str(prefix)])
+    run_tool("netgenerate", [*shape, f"--seed={seed}", "--plain-output-prefix", str(prefix)])
     nodes = {
         n.attrib["id"]: np.array([float(n.attrib["x"]), float(n.attrib["y"])])
         for n in ET.parse(f"{prefix}.nod.xml").iter("node")
@@ -297,20 +300,21 @@ def _convert(config: TownConfig, scratch: Path) -> Path:
         options += ["--walkingareas=true"]
         if config.crossings:
             options += ["--crossings.guess=true", "--crossings.guess.speed-threshold=17"]
-    _run("netconvert", options)
+    run_tool("netconvert", options)
     return out
 
 
-def _run(tool: str, options: list[str]) -> None:
-    """Run a SUMO tool; its own words are the error."""
+def run_tool(tool: str, options: list[str]) -> None:
+    """Run a SUMO tool; its own first error is the error."""
     binary = sumo_home() / "bin" / tool
     if not binary.exists():
         raise FileNotFoundError(f"{binary} not found: install eclipse-sumo (pip install eclipse-sumo)")
-    environment = dict(os.environ, SUMO_HOME=str(sumo_home()))
+    environment = dict(os.environ, SUMO_HOME=str(sumo_home()), PROJ_DATA=str(sumo_home() / "data" / "proj"))
     command = [str(binary), *options, "--xml-validation", "never", "--no-warnings", "true"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
+        lines = (done.stderr or done.stdout).splitlines()
+        said = next((line for line in lines if line.startswith("Error")), " ".join(lines))
         raise ValueError(f"{tool} failed ({done.returncode}): {said[:300]}")
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from drivebyword.world.cast import BARRIER, CONE
 from drivebyword.world.family import Family
+from drivebyword.world.solids import SignKind
 from drivebyword.world.stage import Range, Stage
 
 
@@ -27,6 +28,7 @@ class ConstructionTaper(Family):
         count = int(length / 6.0)
         places = [(start + length * k / count, -edge + 2 * edge * k / count) for k in range(count + 1)]
         places += [(start + length + 6.0 * (k + 1), edge) for k in range(int(along / 6.0))]
+        stage.sign(SignKind.WORKS, start - 40.0)
         for k, (s, aside) in enumerate(places):
             stage.edge(stage.standing(f"cone {k}", CONE, s, aside))
         stage.edge(stage.standing("barrier", BARRIER, start + length + 3.0))

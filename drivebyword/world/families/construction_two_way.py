@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from drivebyword.world.cast import AT_ONCE, BARRIER, CAR, CONE, Actor, Beat, arrives
 from drivebyword.world.family import Family
+from drivebyword.world.solids import SignKind
 from drivebyword.world.stage import Range, Stage
 
 
@@ -26,6 +27,7 @@ class ConstructionTwoWay(Family):
         stage.on_road(stage.draw(self.limit_kph))
         start, length = stage.ego_s + stage.draw((80.0, 110.0)), stage.draw(self.works)
         stage.detour = (start - 60.0, start + length + 60.0)
+        stage.sign(SignKind.WORKS, start - 40.0)
         for k in range(int(length / 5.0) + 1):
             stage.edge(stage.standing(f"cone {k}", CONE, start + 5.0 * k, stage.lane_width / 2 - 0.3))
         for name, s in (("near barrier", start), ("far barrier", start + length)):
