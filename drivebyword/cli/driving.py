@@ -27,6 +27,8 @@ class Drive:
     """Folder for replay.html, drive.mp4, the episode and summary.json."""
     scenario: str = "town"
     """Scenario to drive in; +SENSOR.FAULT[@START[:SECONDS]] breaks a sensor, as town+wide.black@5."""
+    map: Path | None = None
+    """Drive on an outside map: an .osm or .xodr file, or a folder that `world import` made."""
     seed: int = 2_000_017
     """Scene seed: town, traffic, start, weather."""
     policy: str = "tiny"
@@ -51,7 +53,7 @@ class Drive:
         config = DriveConfig(
             sentence=self.sentence,
             out=self.out,
-            scenario=self.scenario,
+            scenario=self.scenario if self.map is None else f"{self.scenario}@{self.map}",
             seed=self.seed,
             policy=self.policy,
             then=tuple(_later(text) for text in self.then),
@@ -67,6 +69,8 @@ class Drive:
         print(
             f"{result.outcome} ({driven:.0f} s driven in {wall['drive_s']:.0f} s, drawn in {wall['pictures_s']:.0f} s)"
         )
+        if result.credit:
+            print(f"map: {result.credit}")
         print(f"watch it: {result.folder / 'replay.html'}")
         return 0
 

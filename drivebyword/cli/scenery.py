@@ -1,4 +1,4 @@
-"""`drivebyword world`: look at what this world can do to a driver, and drive in it."""
+"""`drivebyword world`: look at what this world can do to a driver, drive in it, and bring maps from outside."""
 
 from __future__ import annotations
 
@@ -75,12 +75,57 @@ class Play:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Import:
+    """Bring a map from outside, to drive on with `drive --map FOLDER`."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """An OpenStreetMap extract (.osm), an OpenDRIVE file (.xodr) or a SUMO network (.net.xml)."""
+    out: Path = Path("out/map")
+    """Folder for the map, what is known about it (map.json) and its picture (map.png)."""
+    within: Annotated[str | None, tyro.conf.arg(metavar="WEST,SOUTH,EAST,NORTH")] = None
+    """Keep this part only: degrees in OpenStreetMap, metres of the file in other formats."""
+    left_hand: bool = False
+    """Traffic keeps left there."""
+    walkers: bool = True
+    """Add sidewalks and crossings where the file has none."""
+
+    def run(self) -> int:
+        """Import; say what there is to drive on, what its licence asks, and where to look."""
+        from rich.console import Console
+
+        from drivebyword.loop.importing import PICTURE, import_map
+        from drivebyword.world.outside import OutsideMap
+
+        config = OutsideMap(path=self.file, within=_box(self.within), left_hand=self.left_hand, walkers=self.walkers)
+        console = Console(highlight=False, stderr=True)
+        with console.status(f"importing {self.file} ..."):
+            found = import_map(config, self.out)
+        print(f"{self.out}: {found.line}")
+        print(f"licence: {found.licence}")
+        print(f"look at it: {self.out / PICTURE}")
+        print(f'drive there: drivebyword drive "turn left" --map {self.out}')
+        return 0
+
+
+def _box(text: str | None) -> tuple[float, float, float, float] | None:
+    """Read WEST,SOUTH,EAST,NORTH."""
+    if text is None:
+        return None
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--within {text!r}: write four numbers, WEST,SOUTH,EAST,NORTH") from None
+    return west, south, east, north
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
-    """Show the world: `gallery` draws its edge cases, `play` lets you drive."""
+    """Show the world: `gallery` draws its edge cases, `play` lets you drive, `import` brings a map from outside."""
 
     what: (
         Annotated[Gallery, tyro.conf.subcommand("gallery", prefix_name=False)]
         | Annotated[Play, tyro.conf.subcommand("play", prefix_name=False)]
+        | Annotated[Import, tyro.conf.subcommand("import", prefix_name=False)]
     )
 
     def run(self) -> int:

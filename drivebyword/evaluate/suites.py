@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from drivebyword.core.seeds import TEST_SEEDS, split_of
 from drivebyword.world.families import FAMILIES, HELD_OUT
-from drivebyword.world.scenario import TWIN
+from drivebyword.world.outside import OutsideMap, about, imported
+from drivebyword.world.scenario import ON, TWIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +57,13 @@ SUITES = {suite.name: suite for suite in _ALL}
 
 
 def suite(name: str) -> Suite:
-    """Return a suite by name, or raise ValueError with the nearest names."""
+    """Return a suite by name (SUITE@MAP: on an outside map), or raise ValueError with the nearest names."""
     if name in SUITES:
         return SUITES[name]
+    plain, on, path = name.partition(ON)
+    if on:
+        there = suite(plain)
+        return dataclasses.replace(there, name=name, scenarios=tuple(f"{s}{ON}{path}" for s in there.scenarios))
     near = difflib.get_close_matches(name, SUITES, n=2, cutoff=0.3) or list(SUITES)
     raise ValueError(f"unknown suite {name!r}: did you mean {' or '.join(near)}?")
 
@@ -81,7 +86,11 @@ def suite_hash(chosen: Suite) -> str:
     from drivebyword.world.scenario import INTENT_SHARES, find_scenario
 
     definition = dataclasses.asdict(chosen)
-    definition["recipes"] = [repr(find_scenario(name)) for name in chosen.scenarios]
+    recipes = [find_scenario(name) for name in chosen.scenarios]
+    definition["recipes"] = [repr(recipe) for recipe in recipes]
+    maps = [about(imported(recipe.town))["net_sha256"] for recipe in recipes if isinstance(recipe.town, OutsideMap)]
+    if maps:  # what is in a map's file decides, not where it lies
+        definition["maps"] = maps
     definition["intents"] = INTENT_SHARES
     left_hand = [name for name in chosen.scenarios if find_scenario(name).left_hand]
     definition |= {"left_hand": left_hand} if left_hand else {}

@@ -71,6 +71,8 @@ class Drive:
     good: bool
     seconds: dict[str, float]
     """Wall time of starting, driving and picturing."""
+    credit: str = ""
+    """Whom an outside map is from."""
 
 
 def drive(config: DriveConfig, show: Callable[[str, bool], None] = lambda line, last: None) -> Drive:
@@ -98,8 +100,9 @@ def drive(config: DriveConfig, show: Callable[[str, bool], None] = lambda line, 
         env.close()
     ending, good = outcome(episode)
     times = {"start_s": ready - started, "drive_s": driven - ready, "pictures_s": pictured - driven}
-    _summarize(config, episode, ending, good, times)
-    return Drive(folder=config.out, episode=episode, outcome=ending, good=good, seconds=times)
+    credit = env.scene.credit
+    _summarize(config, episode, ending, good, times, credit)
+    return Drive(folder=config.out, episode=episode, outcome=ending, good=good, seconds=times, credit=credit)
 
 
 def _check(config: DriveConfig) -> None:
@@ -225,7 +228,7 @@ def _write(
             show(f"drawing the replay: {len(frames)} of {count} pictures", False)
     height, width = picture.shape[:2]
     strip = Strip(width=width, height=height, per_step=per_step, frames=frames)
-    page = ReplayConfig(guarded=config.guard, seen=config.sensors)
+    page = ReplayConfig(guarded=config.guard, seen=config.sensors, credit=env.scene.credit)
     write_replay(config.out / "replay.html", episode, env.road_map, rig, strip, page, plan.scenery)
 
 
@@ -235,12 +238,15 @@ def _lamps(episode: Episode, time_s: float) -> int:
     return int(Lights.BRAKE) if episode.actuation[step, 2] > 0.03 else 0
 
 
-def _summarize(config: DriveConfig, episode: Episode, ending: str, good: bool, times: dict[str, float]) -> None:
+def _summarize(
+    config: DriveConfig, episode: Episode, ending: str, good: bool, times: dict[str, float], credit: str
+) -> None:
     """Write summary.json."""
     moved = float(np.hypot(*np.diff(episode.pose[:, :2], axis=0).T).sum())
     summary = {
         "command": "drive",
         "scenario": config.scenario,
+        "map": credit or None,
         "seed": config.seed,
         "policy": config.policy,
         "rig": config.rig,

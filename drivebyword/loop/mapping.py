@@ -42,7 +42,7 @@ def map_near(road_map: RoadMap, poses: Float[np.ndarray, "T 3"], reach: float) -
         if not _is_near(lane.line, poses, reach):
             continue
         entry = {"w": round(lane.width, 2), "p": rounded(lane.line, 2)}
-        if lane.kind in ("drive", "internal"):
+        if lane.kind in ("drive", "internal", "reserved"):
             lanes.append(entry)
         elif lane.kind == "sidewalk":
             walks.append(entry)

@@ -63,6 +63,8 @@ class ReplayConfig:
     """Metres around the driven path that the map shows."""
     seen: tuple[str, ...] | None = None
     """Sensors the driver was given, when not all of the rig's."""
+    credit: str = ""
+    """Whom the map is from."""
 
 
 def write_replay(
@@ -148,7 +150,8 @@ def _meta_line(episode: Episode, config: ReplayConfig) -> str:
     air += ", low sun" * (weather.glare > 0.0) + ", dirty lenses" * (weather.dirt > 0.0)
     guard = "guarded" if config.guarded else "no guard"
     seen = f" | sees only {', '.join(config.seen)}" if config.seen is not None else ""
-    return f"{episode.scenario} {episode.seed} | {light}{air} | {episode.driver}, {guard}{seen}"
+    map_of = f" | map: {config.credit}" if config.credit else ""
+    return f"{episode.scenario} {episode.seed} | {light}{air} | {episode.driver}, {guard}{seen}{map_of}"
 
 
 def _reasons(episode: Episode) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
 from typing import no_type_check
@@ -183,6 +184,17 @@ class RoadGraph:
         """Return the next edge a lane leads to, straight on where it can; None at a dead end."""
         links = sorted(self.links_from(lane), key=lambda k: (k.direction != "straight", k.to_lane))
         return self.road_map.lanes[links[0].to_lane].edge if links else None
+
+    def way_out(self, route: Sequence[str]) -> str | None:
+        """Return where a route leaves a roundabout by itself: at the second exit, or the next there is; else None."""
+        ring = next((ring for ring in self.road_map.roundabouts if ring.issuperset(route[-2:])), None)
+        if ring is None or len(route) < 2:
+            return None
+        return next((end for end in self.branches(route[-1]).values() if end not in ring), None)
+
+    def ends(self, route: Sequence[str], ahead: float) -> bool:
+        """Tell whether a route's road ends within 20 m, `ahead` being the metres left on its first edge."""
+        return len(route) == 1 and ahead < 20.0 and not self.branches(route[0])
 
     def until_choice(self, edges: list[str]) -> list[str]:
         """Extend edges in a row to the next one whose end offers a choice."""

@@ -140,14 +140,19 @@ def surfaces(road_map: RoadMap) -> Iterator[Shape]:
             yield Material.SIDEWALK, lane.line
             yield Material.KERB, ribbon(np.vstack([lane.line, lane.line[:1]]), KERB_WIDTH / 2, -KERB_WIDTH / 2)
     for lane in lanes:
-        if lane.kind == "drive":
+        if lane.kind == "drive" or _is_beside_cars(lane):
             yield Material.KERB, ribbon(lane.line, lane.width / 2 + KERB_WIDTH, -lane.width / 2 - KERB_WIDTH)
     for lane in lanes:
-        if lane.kind in ("internal", "crossing"):
+        if lane.kind in ("internal", "crossing", "reserved"):
             yield Material.ASPHALT, ribbon(lane.line, lane.width / 2, -lane.width / 2)
     for lane in lanes:
         if lane.kind == "drive":
             yield asphalt_of(lane.speed_limit), ribbon(lane.line, lane.width / 2, -lane.width / 2)
+
+
+def _is_beside_cars(lane: Lane) -> bool:
+    """Tell whether a lane is a street's bus or bicycle lane, and not a way of theirs through a junction."""
+    return lane.kind == "reserved" and not lane.edge.startswith(":")
 
 
 def paint(road_map: RoadMap) -> Iterator[Shape]:
@@ -156,6 +161,9 @@ def paint(road_map: RoadMap) -> Iterator[Shape]:
     opposed = _opposed(edges, road_map.kerb)
     for name, lanes in edges.items():
         yield from _lines(lanes, opposed.get(name), name, road_map.kerb)
+    for lane in road_map.lanes.values():
+        if _is_beside_cars(lane):
+            yield Material.WHITE, ribbon(offset_line(lane.line, -road_map.kerb * lane.width / 2), 0.12, -0.12)
     signalised = {head.lane for head in road_map.signals}
     for name, ends in road_map.stop_lines.items():
         yield from _stop_line(road_map.lanes[name], ends, name in signalised)

@@ -19,6 +19,7 @@ from jaxtyping import Float32, Int, UInt8
 from drivebyword.core.records import HAZARD, AgentKind, Lights, Snapshot, other_side
 from drivebyword.core.rig import RigConfig
 from drivebyword.tokens.grammar import parse_intent
+from drivebyword.world.roads import TownConfig
 from drivebyword.world.scenario import Scene
 
 _EGO = np.array([1.0, -1.0, -1.0, 1.0, -1.0, -1.0])
@@ -28,7 +29,9 @@ _OPENER = re.compile(r"right(?: then)?,", re.IGNORECASE)
 
 
 def mirror(scene: Scene) -> Scene:
-    """Return a scene's mirror image: its map, its agents and what is asked for."""
+    """Return a scene's mirror image: its map, its agents and what is asked for. ValueError for a map from outside."""
+    if not isinstance(scene.town, TownConfig):
+        raise ValueError("a map from outside has no mirror image: import it with --left-hand, or mirror a town")
     town = replace(scene.town, left_hand=not scene.town.left_hand)
     script = tuple(other_side(intent) for intent in scene.script)
     weather = replace(scene.weather, sun_azimuth=-scene.weather.sun_azimuth)

@@ -200,7 +200,7 @@ class Mission:
             ways = self.graph.branches(self.route[-1])
             if not ways:
                 return
-            self.route.append(self._default_way(ways))
+            self.route.append(self.graph.way_out(self.route) or self._default_way(ways))
 
     def _default_way(self, ways: dict[str, str]) -> str:
         # Always the same way where nobody said which: what follows from no sentence must be learnable.
@@ -397,4 +397,4 @@ class Mission:
         if waiting:
             self.arrived = self._standing > 2.0
         else:
-            self.arrived = self._odometer - self._resolved_at >= self.tail
+            self.arrived = self._odometer - self._resolved_at >= self.tail or self.graph.ends(self.route, moment.ahead)

@@ -1,4 +1,4 @@
-"""Towns made ready to drive in: a TownConfig in; roads, index, scenery, sensors and expert out, kept for reuse."""
+"""Places made ready to drive in: a town or an outside map in; roads, scenery, sensors and expert out, and kept."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from drivebyword.core.geometry import box_corners, resample, wrap_angle
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.records import Snapshot
 from drivebyword.core.rig import RigConfig, Weather
+from drivebyword.world.building import MapSource, build_map
 from drivebyword.world.demand import Streets
 from drivebyword.world.graph import RoadGraph
-from drivebyword.world.roads import RoadMap, TownConfig, build_town
+from drivebyword.world.roads import RoadMap
 from drivebyword.world.scenery import Scenery, build_scenery
 
 if TYPE_CHECKING:
@@ -84,11 +85,16 @@ class Places:
 
     def __init__(self, rig: RigConfig, car: CarConfig, dt: float, render: bool) -> None:
         self.rig, self.car, self.dt, self.render = rig, car, dt, render
-        self._kept: OrderedDict[tuple[TownConfig, bool], Place] = OrderedDict()
+        self._kept: OrderedDict[tuple[MapSource, bool], Place] = OrderedDict()
         self._left = False
 
-    def get(self, config: TownConfig, image: bool = False) -> Place:
-        """Return a town, from memory, from the disk cache or newly built; or as a mirror image of the other side's."""
+    def get(self, config: MapSource, image: bool = False) -> Place:
+        """Return a town or an outside map, from memory, from the disk cache or newly built.
+
+        Args:
+            config: Which.
+            image: As a mirror image of the other side's town.
+        """
         key = config, image
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -106,8 +112,8 @@ class Places:
             _give_back()
         self._left = False
 
-    def _build(self, config: TownConfig) -> Place:
-        road_map = build_town(config)
+    def _build(self, config: MapSource) -> Place:
+        road_map = build_map(config)
         scenery, ground = build_scenery(road_map), None
         if self.render:
             from drivebyword.world.ground import Ground
@@ -115,7 +121,7 @@ class Places:
             ground = Ground.build(road_map, scenery)
         return self._furnished(road_map, scenery, ground)
 
-    def _image(self, config: TownConfig) -> Place:
+    def _image(self, config: MapSource) -> Place:
         """Mirror the town of the other driving side: its ground and scenery as drawn, its sun and its signs too."""
         other = self.get(replace(config, left_hand=not config.left_hand))
         ground = other.ground.mirrored() if other.ground is not None else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,11 +17,15 @@ from drivebyword.core.ranges import require_ranges
 from drivebyword.core.records import JUNCTION_INTENTS, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
+from drivebyword.world.building import MapSource
 from drivebyword.world.families import FAMILIES
 from drivebyword.world.family import Family
-from drivebyword.world.roads import TownConfig, town_for_scene
+from drivebyword.world.outside import OutsideMap, credit_of, imported
+from drivebyword.world.roads import town_for_scene
 
 CONDITIONS = ("day", "night", "fog", "rain", "glare", "dirt")
+LONGER = 2.0
+"""Times the time limit on outside maps: their streets may be several times as long as a town's."""
 
 INTENT_SHARES = {
     # Left, right and straight are equally frequent: a driver who ignores the sentence gains nothing by habit.
@@ -47,7 +52,7 @@ class Scene:
 
     scenario: str
     seed: int
-    town: TownConfig
+    town: MapSource
     vehicles: int
     people: int
     weather: Weather
@@ -62,6 +67,11 @@ class Scene:
     """The exact mirror image of a scene on the other side of the road (mirror.py)."""
     faults: tuple[FaultConfig, ...] = ()
     """What goes wrong with the sensors."""
+
+    @property
+    def credit(self) -> str:
+        """Return whom an outside map is from and its licence; nothing for our own towns."""
+        return credit_of(imported(self.town)) if isinstance(self.town, OutsideMap) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +92,8 @@ class Scenario:
     sun_elevation: tuple[float, float] = (0.07, 0.25)
     """Radians, in glare; the sun then stands anywhere round the town."""
     dirt: tuple[float, float] = (0.3, 1.0)
-    town: TownConfig | None = None
-    """One town for every seed, instead of the split's pool."""
+    town: MapSource | None = None
+    """One town or outside map for every seed, instead of the split's pool."""
     family: Family | None = None
     twin: bool = False
     left_hand: bool = field(default=False, repr=False)
@@ -106,7 +116,7 @@ class Scenario:
             raise ValueError(
                 f"Scenario.conditions must be shares of {', '.join(CONDITIONS)} that add up to 1, got {shares!r}"
             )
-        for name, kind in (("name", str), ("town", TownConfig | None), ("family", Family | None), ("twin", bool)):
+        for name, kind in (("name", str), ("town", MapSource | None), ("family", Family | None), ("twin", bool)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"Scenario.{name} must be {kind}, got {getattr(self, name)!r}")
 
@@ -134,7 +144,7 @@ class Scenario:
             people=int(rng.integers(self.people[0], self.people[1] + 1)),
             weather=weather,
             script=script,
-            time_limit_s=140.0 + 45.0 * len(script),
+            time_limit_s=(140.0 + 45.0 * len(script)) * (LONGER if isinstance(self.town, OutsideMap) else 1.0),
             family=self.family,
             twin=self.twin,
             faults=self.faults,
@@ -150,6 +160,8 @@ class Scenario:
         return {} if value is None else {condition: value}
 
 
+ON = "@"
+"""NAME@MAP is the scenario on an outside map: a file, or the folder of an imported one."""
 TWIN = "twin"
 """NAME/twin is the family's nominal twin: the same scenes without the edge element."""
 
@@ -176,17 +188,25 @@ SCENARIOS = {
 }
 
 
-def find_scenario(name: str) -> Scenario:
-    """Return a scenario by name, with faults as NAME+FAULT, e.g. town+lidar.empty@5:1 (see `core.faults`).
+NOMINAL = tuple(name for name, scenario in SCENARIOS.items() if scenario.family is None)
 
-    Raises ValueError with the nearest names.
+
+def find_scenario(name: str) -> Scenario:
+    """Return a scenario by name: NAME, NAME@MAP on an outside map, and with faults as +FAULT (see `core.faults`).
+
+    So town+lidar.empty@5:1, or town-night@out/map+wide.black. Raises ValueError with the nearest names.
     """
-    base, *faults = name.split("+")
-    if base in SCENARIOS:
-        found = SCENARIOS[base]
-        return replace(found, name=name, faults=tuple(fault_of(text) for text in faults)) if faults else found
-    near = difflib.get_close_matches(base, SCENARIOS, n=3, cutoff=0.4) or list(SCENARIOS)
-    raise ValueError(f"unknown scenario {base!r}: did you mean {', '.join(near)}?")
+    whole, *faults = name.split("+")
+    plain, on, path = whole.partition(ON)
+    if plain not in SCENARIOS:
+        near = difflib.get_close_matches(plain, SCENARIOS, n=3, cutoff=0.4) or list(SCENARIOS)
+        raise ValueError(f"unknown scenario {plain!r}: did you mean {', '.join(near)}?")
+    found = SCENARIOS[plain]
+    if on:
+        if found.family is not None:
+            raise ValueError(f"{plain} chooses its own roads: only {', '.join(NOMINAL)} take a map")
+        found = replace(found, name=name, town=OutsideMap(path=Path(path)))
+    return replace(found, name=name, faults=tuple(fault_of(text) for text in faults)) if faults else found
 
 
 def draw_script(rng: np.random.Generator, count: int) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drivebyword.core.records import JUNCTION_INTENTS
+from drivebyword.world.building import MapSource
 from drivebyword.world.demand import Spawn
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.judging import direction_of
+from drivebyword.world.outside import OutsideMap
 from drivebyword.world.place import Place, Places
 from drivebyword.world.roads import sample_town
 
@@ -22,14 +24,25 @@ if TYPE_CHECKING:
 def settle(places: Places, scene: Scene, typed: tuple[str, str | None] | None) -> tuple[Place, Spawn]:
     """Choose town and start of a nominal scene; a typed instruction may need a town that offers it."""
     rng = np.random.default_rng([scene.seed, 5])
-    config = scene.town
+    config: MapSource = scene.town
     for attempt in range(24):
         place = places.get(config, scene.image)
         spawn = place_for(place.graph, typed[1], rng) if typed else place_ego(place.graph, rng)
         if spawn is not None:
             return place, spawn
+        if isinstance(scene.town, OutsideMap):
+            return place, _close_start(place.graph, scene.town, typed[1] if typed else None, rng)
         config = replace(sample_town(scene.town.seed + 7_000_000 + attempt), left_hand=scene.town.left_hand)
     raise ValueError(f"no town near seed {scene.seed} offers {typed[1] if typed else 'a start'!r}")
+
+
+def _close_start(graph: RoadGraph, town: OutsideMap, intent: str | None, rng: np.random.Generator) -> Spawn:
+    """Choose a start nearer to the junction than usual: real streets are cut into short pieces."""
+    for before in (40.0, 25.0):
+        spawn = place_for(graph, intent, rng, before)
+        if spawn is not None:
+            return spawn
+    raise ValueError(f"map {town.path} has no place where one could be told {intent!r}: say something else")
 
 
 def starting_speed(gap: float, ahead: float, limit: float, rng: np.random.Generator) -> float:
@@ -54,10 +67,17 @@ def place_ego(graph: RoadGraph, rng: np.random.Generator) -> Spawn:
     return Spawn(lane=lane.id, position=position, route=_route(graph, lane.id))
 
 
-def place_for(graph: RoadGraph, intent: str | None, rng: np.random.Generator) -> Spawn | None:
-    """Choose a start from which an intent can be carried out soon, or None where the town has none."""
+def place_for(graph: RoadGraph, intent: str | None, rng: np.random.Generator, before: float = 60.0) -> Spawn | None:
+    """Choose a start from which an intent can be carried out soon, or None where the town has none.
+
+    Args:
+        graph: The town.
+        intent: What will be asked for.
+        rng: Draws one of the places that fit.
+        before: Metres to a junction that is spoken of.
+    """
     if intent in JUNCTION_INTENTS:
-        places = _before_branch(graph, intent)
+        places = _before_branch(graph, intent, before)
     elif intent in ("lane_left", "lane_right"):
         step = graph.to_left if intent == "lane_left" else -graph.to_left
         places = [
@@ -67,7 +87,8 @@ def place_for(graph: RoadGraph, intent: str | None, rng: np.random.Generator) ->
             if any(other.index == lane.index + step for other in graph.lanes_of(edge))
         ]
     else:
-        places = [(graph.lanes_of(e)[0].id, graph.length(graph.lanes_of(e)[0].id) - 75.0) for e in sorted(graph.edges)]
+        edges = [e for e in sorted(graph.edges) if graph.branches(e)]
+        places = [(graph.lanes_of(e)[0].id, graph.length(graph.lanes_of(e)[0].id) - 15.0 - before) for e in edges]
     places = [(lane, position) for lane, position in places if position > 8.0]
     if not places:
         return None
@@ -75,8 +96,8 @@ def place_for(graph: RoadGraph, intent: str | None, rng: np.random.Generator) ->
     return Spawn(lane=lane, position=position, route=_route(graph, lane))
 
 
-def _before_branch(graph: RoadGraph, intent: str) -> list[tuple[str, float]]:
-    """Return lanes, and places 60 m before their ends, from which a junction intent can be obeyed."""
+def _before_branch(graph: RoadGraph, intent: str, before: float) -> list[tuple[str, float]]:
+    """Return lanes, and places `before` metres from their ends, from which a junction intent can be obeyed."""
     direction, second = direction_of(intent)
     lanes, places = graph.road_map.lanes, []
     for edge in sorted(graph.edges):
@@ -89,7 +110,7 @@ def _before_branch(graph: RoadGraph, intent: str) -> list[tuple[str, float]]:
             continue
         for lane in graph.lanes_of(edge):
             if any(lanes[link.to_lane].edge == first for link in graph.links_from(lane.id)):
-                places.append((lane.id, graph.length(lane.id) - 60.0))
+                places.append((lane.id, graph.length(lane.id) - before))
     return places
 
 
@@ -107,5 +128,7 @@ def _route(graph: RoadGraph, lane: str, count: int = 5) -> tuple[str, ...]:
         ends = {name: edge for name, edge in ways.items() if len(route) > 1 or edge in reachable} or ways
         if not ends:
             break
-        route.append(next((ends[name] for name in usual if name in ends), next(iter(ends.values()))))
+        route.append(
+            graph.way_out(route) or next((ends[name] for name in usual if name in ends), next(iter(ends.values())))
+        )
     return tuple(route)

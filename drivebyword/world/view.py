@@ -29,6 +29,7 @@ _COLOURS = {
     int(AgentKind.ANIMAL): (126, 88, 56),
     int(AgentKind.OFFICER): (196, 236, 40),
     int(AgentKind.FLAGGER): (255, 126, 24),
+    int(AgentKind.SIGN): (190, 22, 30),
 }
 SIGNAL_COLOURS = ((238, 44, 36), (255, 182, 30), (44, 214, 110), (255, 120, 30), (60, 60, 60))
 
@@ -53,7 +54,7 @@ class WorldView:
 
     def __init__(self, road_map: RoadMap, ground: Ground, scenery: Scenery, car: CarConfig | None = None) -> None:
         self.ground, self.scenery, self.car = ground, scenery, car or CarConfig()
-        self.signals = road_map.signals
+        self.road_map, self.signals = road_map, road_map.signals
         self.solids = Solids(road_map, ground, scenery, capacity=8192)
         self.close_up = CloseUp(road_map, ground, scenery)
         self._lenses: dict[tuple[int, int], Lens] = {}
@@ -123,6 +124,28 @@ class WorldView:
                     (u - r, v - r, u + r, v + r), fill=SIGNAL_COLOURS[int(state)], outline=(20, 20, 22), width=3
                 )
         return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))
+
+    def whole(self, size: int = 1200) -> UInt8[np.ndarray, "H W 3"]:
+        """Draw the whole map from above, north up and `size` pixels along its longer side, with signals and signs."""
+        low, high = self.road_map.bounds[:2], self.road_map.bounds[2:]
+        across = float((high - low).max()) + 40.0
+        middle, scale = (low + high) / 2, 2 * size / across
+        pose = np.array([middle[0], middle[1], np.pi / 2])
+        canvas = Image.fromarray(self.ground.picture(pose, 2 * size, across, float(size)))
+        draw = ImageDraw.Draw(canvas, "RGBA")
+
+        def pixels(points: np.ndarray) -> list[tuple[float, float]]:
+            return [(size - y * scale, size - x * scale) for x, y in to_ego(np.asarray(points, float), pose)]
+
+        self._draw_buildings(draw, pixels, pose, across)
+        self._draw_trees(draw, pixels, pose, across, scale)
+        for mark, colour in ((self.signals, SIGNAL_COLOURS[2]), (self.road_map.signs, SIGNAL_COLOURS[0])):
+            for u, v in pixels(np.array([(thing.x, thing.y) for thing in mark]).reshape(-1, 2)):
+                draw.ellipse((u - 7, v - 7, u + 7, v + 7), fill=colour, outline=(255, 255, 255), width=2)
+        trim = (across - (high - low) - 40.0) * scale / 2
+        box = (int(trim[0]), int(trim[1]), 2 * size - int(trim[0]), 2 * size - int(trim[1]))
+        canvas = canvas.crop(box)
+        return np.asarray(canvas.resize((canvas.width // 2, canvas.height // 2), Image.Resampling.BOX))
 
     def _draw_buildings(self, draw: ImageDraw.ImageDraw, pixels, pose: np.ndarray, across: float) -> None:  # type: ignore[no-untyped-def]
         s = self.scenery

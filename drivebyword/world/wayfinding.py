@@ -27,6 +27,8 @@ TOO_LATE = 6.0
 """Metres before a lane's end from which on the car goes where the lane leads."""
 HURRIED = 5.0
 """m/s at most where lanes must be changed and the street is short."""
+BEFORE_THE_END = 2.0
+"""Metres before the end of a road that leads nowhere at which the car stops."""
 WAIT_BEFORE = 16.0
 """Metres before a lane's end at which the car waits for a gap into the lane it needs."""
 
@@ -123,6 +125,8 @@ class Wayfinder:
         way = self.way
         way.s, way.offset, _ = way.track.locate(state.x, state.y, way.s)
         way.stop = self._stop[1] if self._stop is not None and self._stop[0] == start.lane.edge else None
+        if start.link is None and not onward and way.stop is None:
+            way.stop = self.graph.length(start.lane.id) - BEFORE_THE_END
         way.blocked, way.astray, way.blocked_at, way.pace = blocked, astray, None, pace
         if blocked and not astray:
             # A change begun is finished first: nobody should stand astride two lanes.
