@@ -60,7 +60,7 @@ def _figures() -> np.ndarray:
 
 
 GLYPHS, FIGURES = _glyphs(), _figures()
-# Columns of a band's row, colour between: lowest and highest point in half sizes from the middle; higher is nearer.
+# First columns of a band's row: lowest and highest point in half sizes from the middle, colour, layer (high is near).
 LOWEST, HIGHEST, LAYER = 0, 1, 5
 _RED, _WHITE, _INK, _YELLOW = (190.0, 22.0, 30.0), (240.0, 240.0, 236.0), (22.0, 22.0, 24.0), (250.0, 196.0, 30.0)
 _BACK = (138.0, 141.0, 146.0)
@@ -121,9 +121,8 @@ def _word(bands, n, glyphs, count, v, width, height, colour):  # type: ignore[no
     if k < 0 or k >= 4 * count - 1 or k % 4 == 3:
         return n
     middle = -0.5 * width + (4 * (k // 4) + 1.5) * pitch
-    return _art(
-        bands, n, GLYPHS[(glyphs >> (4 * (k // 4))) & 15], v - middle, 3 * pitch, -0.5 * height, 0.5 * height, colour
-    )
+    art = GLYPHS[(glyphs >> (4 * (k // 4))) & 15]
+    return _art(bands, n, art, v - middle, 3 * pitch, -0.5 * height, 0.5 * height, colour)
 
 
 @fast_leaf
