@@ -35,6 +35,9 @@ FAILURES = (
 ) | Event.WRONG_BRANCH
 """Any of these makes a drive unsuccessful."""
 
+ENDED_WELL = ("arrived", "stopped")
+"""At the goal, or standing before a place where nobody can go on: a completed minimal-risk manoeuvre."""
+
 # nuPlan's comfort bounds, m/s2, m/s3, rad/s, rad/s2.
 ACCEL_LONGITUDINAL = (-4.05, 2.40)
 ACCEL_LATERAL = 4.89
@@ -126,7 +129,7 @@ def _happened(episode: Episode) -> dict[str, bool]:
 def _succeeded(episode: Episode, flags: int) -> bool:
     """Tell whether the route was finished, every told branch taken, and nothing went wrong."""
     missed_turn = any(r.intent in JUNCTION_INTENTS and r.outcome == "missed" for r in episode.instructions)
-    return episode.ended == "arrived" and not flags & int(FAILURES) and not missed_turn
+    return episode.ended in ENDED_WELL and not flags & int(FAILURES) and not missed_turn
 
 
 def _onsets(flags: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
@@ -155,15 +158,17 @@ HARM = COLLISIONS | Event.OFFROAD | Event.RED_LIGHT | Event.STOP_LINE | Event.WR
 def edge_case(episode: Episode) -> dict[str, tuple[bool, bool]]:
     """Return (true, counted) of what is measured of edge cases; nothing of nominal scenes and twins.
 
-    handled: no harm, in a case that UN R157's careful driver would have come through. happened: the event began.
+    handled: no harm, the goal reached or a stand where nobody can go on, and what the family asks kept, in a case
+    that UN R157's careful driver would have come through. happened: the event began.
     """
     edge = episode.edge
     if edge is None or edge.twin:
         return {}
     flags = int(np.bitwise_or.reduce(episode.events)) if len(episode) else int(HARM)
     began = edge.began_s is not None
+    well = not flags & int(HARM) and edge.breach is None and episode.ended in ENDED_WELL
     return {
-        "handled": (not flags & int(HARM), edge.preventable and began),
+        "handled": (well, edge.preventable and began),
         "happened": (began, True),
     }
 
@@ -252,7 +257,7 @@ def fulfilled(record: InstructionRecord, ended: str | None) -> bool | None:
     if record.intent not in INTENTS or record.intent == "null" or record.outcome == "unfeasible":
         return None
     if record.outcome == "pending":
-        return None if ended in ("arrived", "aborted") else False
+        return None if ended in (*ENDED_WELL, "aborted") else False
     return record.outcome == "fulfilled"
 
 

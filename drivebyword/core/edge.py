@@ -22,3 +22,5 @@ class EdgeRecord:
     """First time to collision under 1.5 s with the cause; where there was none, when the ego was nearest to it."""
     closest_m: float | None = None
     """Least distance between the ego's middle and the cause's."""
+    breach: str | None = None
+    """What the family asks besides no harm and the driver did not keep first; None: all was kept."""

@@ -26,7 +26,7 @@ from drivebyword.evaluate.rows import Row, make_transform
 from drivebyword.evaluate.suites import Suite, suite_hash
 from drivebyword.loop.batching import NUMERICS, Checkpoint, Networks
 from drivebyword.loop.fleet import Done, run_tasks, with_progress
-from drivebyword.metrics import score, worst_score
+from drivebyword.metrics import ENDED_WELL, score, worst_score
 
 RESULTS = "results.jsonl"
 DRIVEN = ("core/*.py", "tokens/*.py", "world/*.py", "guard/*.py", "model/*.py", "loop/*.py", "metrics.py")
@@ -222,7 +222,9 @@ def why_of(episode: Episode) -> str:
     missed = [r.sentence for r in episode.instructions if r.outcome == "missed"]
     if missed:
         return f"missed {missed[0]!r}"
-    return "" if episode.ended == "arrived" else episode.ended
+    if episode.edge is not None and episode.edge.breach is not None:
+        return episode.edge.breach
+    return "" if episode.ended in ENDED_WELL else episode.ended
 
 
 def crashed(scene: Scene, suite: Suite, why: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from drivebyword.core.records import (
     Reason,
     VerdictKind,
 )
+from drivebyword.metrics import ENDED_WELL
 from drivebyword.tokens.text import render
 
 _HARM = {
@@ -34,6 +35,7 @@ _HARM = {
 }
 _ENDED = {
     "arrived": "arrived",
+    "stopped": "stopped where nobody can go on",
     "collision": "crashed",
     "offroad": "left the road",
     "wrong_branch": "took another branch than told",
@@ -115,7 +117,7 @@ def outcome(episode: Episode) -> tuple[str, bool]:
     fulfilled = [did(record, episode) for record in said if record.outcome == "fulfilled"]
     if fulfilled:
         return ", ".join(dict.fromkeys(fulfilled)), True
-    return _ENDED.get(episode.ended, episode.ended), episode.ended == "arrived"
+    return _ENDED.get(episode.ended, episode.ended), episode.ended in ENDED_WELL
 
 
 def moments(episode: Episode) -> list[Moment]:

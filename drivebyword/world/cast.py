@@ -37,6 +37,8 @@ class Cue:
     """The ego's, m/s."""
     since_s: float = 0.0
     """Seconds since the actor's last beat, or since the scene began."""
+    own_s: float = 0.0
+    """Arc length of the actor's middle on its own path."""
 
 
 When = Callable[[Cue], bool]
@@ -50,6 +52,19 @@ def after(seconds: float) -> When:
 def arrives(s: float, within_s: float, least_speed: float = 1.0) -> When:
     """Hold once the ego, at its present speed, is `within_s` seconds or less from a place on its way."""
     return lambda cue: s - cue.s <= within_s * max(cue.speed, least_speed)
+
+
+def aside_s(metres: float, sideways: float) -> float:
+    """Return the seconds an actor takes for its first metres aside, at `sideways` m/s at most."""
+    gaining = sideways**2 / (2 * LATERAL_ACCEL)
+    if metres <= gaining:
+        return math.sqrt(2 * metres / LATERAL_ACCEL)
+    return sideways / LATERAL_ACCEL + (metres - gaining) / sideways
+
+
+def nears(metres: float) -> When:
+    """Hold once an actor on the stage's way is so many metres behind the ego or less; negative: ahead."""
+    return lambda cue: cue.s - cue.own_s <= metres
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +193,7 @@ class Cast:
         """Move everybody by one decision period; `cue` is the ego at its start."""
         for k, (actor, now) in enumerate(zip(self.actors, self._now, strict=True)):
             while now.beat < len(actor.beats) and actor.beats[now.beat].when(
-                replace(cue, since_s=cue.time_s - now.begun_s)
+                replace(cue, since_s=cue.time_s - now.begun_s, own_s=now.s)
             ):
                 self._begin(actor.beats[now.beat], now, cue)
             before = now.speed

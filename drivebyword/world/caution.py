@@ -176,15 +176,17 @@ def _room_before(
 
 
 def find_gap(
-    track: Track, s: float, speed: float, snapshot: Snapshot, car: CarConfig, foresight: Foresight
+    track: Track, s: float, speed: float, snapshot: Snapshot, car: CarConfig, foresight: Foresight, dark: bool = False
 ) -> float | None:
     """Return where to wait before a turn across somebody oncoming who would be there less than SPARE_S after.
 
-    SUMO's vehicles slow down for who takes a small gap before them; real ones may not.
+    SUMO's vehicles slow down for who takes a small gap before them; real ones may not. Where the signals are `dark`,
+    the same holds for whoever crosses.
     """
     front = s + car.front
     span = next((span for span in track.links_ahead(s) if span.link is not None), None)
-    if span is None or span.link is None or span.link.direction != foresight.graph.road_map.far_side:
+    turn_across = foresight.graph.road_map.far_side
+    if span is None or span.link is None or not (dark or span.link.direction == turn_across):
         return None
     # Once in the junction it goes on as SUMO plans: who waits in the middle waits in everybody's way.
     if not -0.5 < span.start - front < 20.0:
@@ -193,7 +195,9 @@ def find_gap(
     them = snapshot.agents
     pace = np.hypot(them[:, 6], them[:, 7])
     ahead = (them[:, 0] - snapshot.ego[0]) * np.cos(way) + (them[:, 1] - snapshot.ego[1]) * np.sin(way)
-    comes = (np.cos(them[:, 2] - way) < -0.5) & (pace > 4.0) & (ahead > 0.0)
+    facing = np.cos(them[:, 2] - way)
+    meets = (facing < -0.5) & (span.link.direction == "left") | (np.abs(facing) < 0.7) & dark
+    comes = meets & (pace > 4.0) & (ahead > 0.0)
     rows = np.flatnonzero(comes & ~np.isin(snapshot.agent_kind, PEOPLE))
     if not len(rows):
         return None

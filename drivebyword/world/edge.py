@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from drivebyword.core.edge import EdgeRecord
+from drivebyword.core.kinematics import CarState
+from drivebyword.world.asks import Instant
 from drivebyword.world.cast import Cast, Cue
 from drivebyword.world.events import time_to_collision
 from drivebyword.world.stage import Stage
@@ -20,7 +22,7 @@ class EdgeWatch:
     """Watches one scene of a family."""
 
     def __init__(self, stage: Stage, cast: Cast) -> None:
-        self.cast = cast
+        self.cast, self._stage = cast, stage
         self.record = EdgeRecord(family=stage.name, twin=stage.twin, preventable=stage.preventable)
         self._critical = False
         self._scripted = any(beat.edge for actor in cast.actors for beat in actor.beats)
@@ -35,11 +37,14 @@ class EdgeWatch:
         """Return the cast's rows of those the scene is about who are there now."""
         return [row for row, k in enumerate(self.cast.present()) if k in self._rows]
 
-    def look(self, cue: Cue, box: Float[np.ndarray, " 5"], seen: Callable[[], Bool[np.ndarray, " A"]]) -> None:
+    def look(
+        self, cue: Cue, state: CarState, box: Float[np.ndarray, " 5"], seen: Callable[[], Bool[np.ndarray, " A"]]
+    ) -> None:
         """Take in one moment.
 
         Args:
             cue: The ego on the stage's way.
+            state: The ego.
             box: The ego's body: centre x, y, yaw, length, width.
             seen: Tells whether each actor who is there can be seen; asked until the cause has been.
         """
@@ -49,6 +54,7 @@ class EdgeWatch:
             record.visible_s = cue.time_s
         if record.began_s is None:
             record.began_s = self.cast.edge_s if self._scripted else record.visible_s
+        self._listen(cue, state, box)
         if not rows or record.began_s is None:
             return
         them = self.cast.agents().agents[rows].astype(np.float64)
@@ -59,3 +65,23 @@ class EdgeWatch:
                 record.critical_s = cue.time_s
         if not self._critical and time_to_collision(box, cue.speed, them) < CRITICAL_S:
             self._critical, record.critical_s = True, cue.time_s
+
+    def _listen(self, cue: Cue, state: CarState, box: Float[np.ndarray, " 5"]) -> None:
+        """Let everything the family asks for look, and keep the first breach."""
+        agents = self.cast.agents()
+        names = [self.cast.actors[k].name for k in self.cast.present()]
+        began = self.record.began_s
+        now = Instant(
+            time_s=cue.time_s,
+            s=cue.s,
+            aside=self._stage.way.locate(state.x, state.y)[1],
+            speed=cue.speed,
+            accel=state.accel,
+            box=box,
+            them=dict(zip(names, agents.agents.astype(np.float64), strict=True)),
+            lights=dict(zip(names, agents.lights.tolist(), strict=True)),
+            since_s=0.0 if began is None else cue.time_s - began,
+        )
+        breaches = [ask(now) for ask in self._stage.asks]
+        if self.record.breach is None:
+            self.record.breach = next((breach for breach in breaches if breach is not None), None)

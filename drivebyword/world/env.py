@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 DT = 0.2
 IDLE_S = 40.0
 """A car that stands this long where SUMO would drive on has timed out: nothing more will come of it."""
+BARRED_S = 5.0
+"""A car that has stood this long before a blocked place has come to its minimal-risk condition."""
 
 
 class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
@@ -100,7 +102,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._happened = Event.NONE
         self._ended: str | None = None
         self._over = True
-        self._step, self._speed_factor, self._idle_s = 0, 0.0, 0.0
+        self._step, self._speed_factor, self._idle_s, self._barred_s = 0, 0.0, 0.0, 0.0
 
     @property
     def road_map(self) -> RoadMap:
@@ -142,22 +144,17 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         seed = int(self.np_random.integers(*self.seeds)) if seed is None else seed
         self._over = True  # a reset that fails leaves nothing to step
         self.scene = wanted.scene(seed)
-        self.weather = wanted.weather or self.scene.weather
         self._faults = Faults(self.scene.faults, self.rig, seed, self.dt)
         typed, wording, stage = wanted.typed, wording_of(wanted.wording), self._set_stage()
+        self.weather = wanted.weather or (stage.weather if stage is not None else None) or self.scene.weather
         if self.scene.image or (stage is not None and stage.left_hand):
             wording = mirrored_wording(wording)
         if stage is None:
             self._place, spawn = settle(self._places, self.scene, typed)
         else:
             self._place, spawn = stage.place, stage.spawn
-        self._start(spawn, [] if typed or stage else list(self.scene.script), wording)
+        self._start(spawn, [] if typed or stage else list(self.scene.script), wording, stage)
         if stage is not None:
-            self._play = Play(stage, self.traffic, self.car, self.dt)
-            self.weather = wanted.weather or stage.weather or self.weather
-            self._state.speed = stage.speed
-            self._place.expert.reset(self.weather, self._play.grip.friction)
-            self._read()
             typed = typed or (wording(stage.intent, np.random.default_rng([seed, 29])), stage.intent)
         self._body = (self._play.grip if self._play else self.car).on(self.weather.grip)
         self.mission.until_s = wanted.until_s
@@ -183,10 +180,9 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._step += 1
         self._read()
         now = self._snapshot
-        if self._play is not None and self._play.may_detour(self._state):
-            self._referee.wrong_way_s = 0.0
+        detour = self._play is not None and self._play.may_detour(self._state)
         happened = self._referee.judge(
-            before, self._state, match, self._match, now.agents, now.agent_kind, now.agent_key, red
+            before, self._state, match, self._match, now.agents, now.agent_kind, now.agent_key, red, detour
         )
         self._odometer.advance(before, self._state)
         moment = self._moment(planned)
@@ -271,7 +267,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             stage.change_side(left_hand, self.scene.image)
         return stage
 
-    def _start(self, spawn: Spawn, script: list[str], wording: Any) -> None:
+    def _start(self, spawn: Spawn, script: list[str], wording: Any, stage: Stage | None) -> None:
         self._places.tidy()
         seed, lane = self.scene.seed, self.road_map.lanes[spawn.lane]
         middle = lane.line.mean(axis=0)
@@ -279,6 +275,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             vehicles=self.scene.vehicles, people=self.scene.people, around=(float(middle[0]), float(middle[1]))
         )
         self._state = self.traffic.reset(self.road_map, self._place.streets, demand, spawn, seed % (2**31))
+        if stage is not None:
+            self._play, self._state.speed = Play(stage, self.traffic, self.car, self.dt), stage.speed
         rng = np.random.default_rng([seed, 7])
         self.mission = Mission(self.graph, self.car, list(spawn.route), script, rng, wording, self.dt)
         self._odometer = Odometer(self.car, seed, self.dt, self.rig.odometry)
@@ -286,13 +284,13 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._earnings = Earnings(self.dt)
         self._step, self._ended, self._over = 0, None, False
         self._happened, self._observation = Event.NONE, None
-        self._speed_factor = self._idle_s = 0.0
+        self._speed_factor = self._idle_s = self._barred_s = 0.0
         self._read()
         if script and rng.random() > 0.4:  # else from a standstill
             limit = self.road_map.lanes[self._match.lane].speed_limit if self._match is not None else 8.0
             self._state.speed = starting_speed(self.traffic.ahead()[0], self._ahead(), limit, rng)
         self._apply_route()
-        self._place.expert.reset(self.weather)
+        self._place.expert.reset(self.weather, self.car.friction if self._play is None else self._play.grip.friction)
 
     def _read(self) -> None:
         """Read everybody's state after a step."""
@@ -370,6 +368,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         asked = self.mission.hold or self.mission.pull_over
         idle = not asked and self._state.speed < 0.3 and may_go(moment)
         self._idle_s = self._idle_s + self.dt if idle else 0.0
+        barred = self._play is not None and self._state.speed < 0.3 and self._play.is_barred(self._state)
+        self._barred_s = self._barred_s + self.dt if barred else 0.0
         collided = happened & (Event.COLLISION_PERSON | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC)
         if collided:
             self._ended = "collision"
@@ -377,6 +377,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             self._ended = "offroad"
         elif self.mission.arrived:
             self._ended, happened = "arrived", happened | Event.ARRIVED
+        elif self._barred_s > BARRED_S:
+            self._ended = "stopped"
         elif self._idle_s > IDLE_S or self._step * self.dt >= max(self.scene.time_limit_s, self.mission.until_s + 30.0):
             self._ended, happened = "timeout", happened | Event.TIMEOUT
         self._over = self._ended is not None

@@ -117,6 +117,7 @@ class Referee:
         kinds: np.ndarray,
         keys: np.ndarray,
         red: bool,
+        detour: bool = False,
     ) -> Event:
         """Return the events of one step.
 
@@ -124,12 +125,14 @@ class Referee:
             before: State at the start of the step.
             match_before: Lane at the start of the step.
             red: Whether the signal of the link the ego is about to take showed red when the step began.
+            detour: Whether the oncoming lane may be used here.
         """
         box = ego_box(state, self.car)
         self._standing_s = self._standing_s + self.dt if state.speed < 0.1 else 0.0
         events = self._collisions(box, state, match, agents, kinds, keys)
         events |= self._off_road(box)
-        self.wrong_way_s = self.wrong_way_s + self.dt if match is not None and match.wrong_way else 0.0
+        against = match is not None and match.wrong_way and not detour
+        self.wrong_way_s = self.wrong_way_s + self.dt if against else 0.0
         if self.wrong_way_s > WRONG_WAY_S:
             events |= Event.WRONG_WAY
         return events | self._stop_line(before, state, match_before, red)

@@ -14,14 +14,16 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from drivebyword.core.kinematics import CarConfig, CarState, advance
-from drivebyword.core.records import PLAN_DISTANCES, AgentKind, Lights, Reason, SignalState, Snapshot
+from drivebyword.core.records import PLAN_DISTANCES, THINGS, AgentKind, Lights, Reason, SignalState, Snapshot
 from drivebyword.core.rig import Weather
 from drivebyword.world import pedals
 from drivebyword.world.caution import Ahead, find_conflict, find_gap, find_leader
 from drivebyword.world.directing import find_direction
 from drivebyword.world.foresight import Foresight
+from drivebyword.world.giving import GivingWay
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.outlook import Limit, Outlook, reason_of
+from drivebyword.world.parked import pace_past
 from drivebyword.world.passing import Passing
 from drivebyword.world.paths import Track
 from drivebyword.world.roads import RoadMap
@@ -39,8 +41,9 @@ HORIZON = 5
 STAND_OFF, SLACK = 2.5, 1.5
 """Metres between the front bumper and a stop line, and how much of that may be used up rather than brake hard."""
 AMBER_BRAKE = 3.0
-DIRECTED_GAP, PAST_FLAGGER = 6.0, 6.5
-"""Metres kept to who signals stop; m/s past a flagger who lets traffic through (25 km/h are allowed)."""
+DIRECTED_GAP, PAST_FLAGGER, BESIDE_WORKS = 6.0, 6.5, 15.0
+"""Metres kept to who signals stop; m/s past a flagger who lets traffic through (25 km/h are allowed); metres within
+which the works go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class Expert:
     def __init__(self, road_map: RoadMap, graph: RoadGraph, car: CarConfig, dt: float) -> None:
         self.road_map, self.graph, self.car, self.dt = road_map, graph, car, dt
         self.wayfinder, self.foresight = Wayfinder(graph, car), Foresight(graph)
-        self.sidestep, self.passing = Sidestep(graph, car, dt), Passing(graph, car)
+        self.sidestep, self.passing, self.giving = Sidestep(graph, car, dt), Passing(graph, car), GivingWay(car)
         self._front = car.front
         self._head = {head.lane: k for k, head in enumerate(road_map.signals)}
         self.reset()
@@ -84,11 +87,14 @@ class Expert:
         self.foresight.reset()
         self.sidestep.reset()
         self.passing.reset()
+        self.giving.reset()
+        self._flagged = False
         self._amber: tuple[str, bool] | None = None
 
     def decide(self, snapshot: Snapshot, state: CarState, mission: Errand, speed_plan: SpeedPlan) -> ExpertDecision:
         """Return the act, its reason, the path and the speed, at any state the car may be in."""
         way = self.wayfinder.update(state, snapshot, mission)
+        way.track = self.giving.find(way.track, way.s, way.offset, state.speed, snapshot)
         way.track = self.passing.find(way.track, way.s, way.offset, snapshot)
         track, s = way.track, way.s
         # In the wet slower than on a dry road, unless the passenger is in a hurry; never faster than the limit.
@@ -97,9 +103,11 @@ class Expert:
         sight = self._look(snapshot, state)
         limits = self._limits(snapshot, state, speed_plan, sight)
         self._step_aside(snapshot, limits, speed_plan)
-        caps = [float(np.interp(s, track.s, track.limit)), self._within_sight]
+        caps = [float(np.interp(s, track.s, track.limit)), self._within_sight, self.passing.pace(s)]
+        caps += [pace_past(track, s, snapshot, self.car, self.graph)]
+        caps += [self.giving.pace] if self.giving.pace is not None else []
         caps += [way.pace] if way.pace is not None else []
-        caps += [PAST_FLAGGER] if sight.direction is not None and sight.direction.slowly else []
+        caps += [PAST_FLAGGER] if self._past_flagger(sight, snapshot) else []
         cap = min(caps)
         outlook = Outlook(track=track, start=s, speeds=speeds, limits=limits, cap=cap)
         act, pace, first, cause = self._roll(state, outlook)
@@ -119,16 +127,26 @@ class Expert:
         track, s = self.wayfinder.way.track, self.wayfinder.way.s
         front = s + self._front
         span = next((span for span in track.links_ahead(s) if span.link is not None and span.end > front), None)
+        signal = self._next_signal(track, s, snapshot)
+        dark = signal is not None and signal.colour == int(SignalState.DARK)
         return Sight(
-            signal=self._next_signal(track, s, snapshot),
+            signal=signal,
             leader=find_leader(track, s, snapshot, self.car),
             conflict=find_conflict(track, s, state.speed, snapshot, self.car, self.foresight),
             direction=find_direction(track, s, snapshot),
             line=span.start if span is not None and span.start > front - 0.5 else None,
-            gap=find_gap(track, s, state.speed, snapshot, self.car, self.foresight),
+            gap=find_gap(track, s, state.speed, snapshot, self.car, self.foresight, dark),
             person=self._person_near(snapshot),
             junction=max(0.0, span.start - front) if span is not None else None,
         )
+
+    def _past_flagger(self, sight: Sight, snapshot: Snapshot) -> bool:
+        """Tell whether a flagger lets the car through, up to the last of the works' things beside it."""
+        works = snapshot.agents[np.isin(snapshot.agent_kind, THINGS), :2] - snapshot.ego[:2]
+        beside = bool((np.hypot(works[:, 0], works[:, 1]) < BESIDE_WORKS).any())
+        told = sight.direction is not None and sight.direction.slowly
+        self._flagged = told or (self._flagged and beside)
+        return self._flagged
 
     def _step_aside(self, snapshot: Snapshot, limits: list[Limit], plan: SpeedPlan) -> None:
         """Swerve round who stands in a junction, where nobody else holds the car; from the next decision on."""

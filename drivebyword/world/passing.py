@@ -8,6 +8,7 @@ Nobody is passed who merely waits in a queue.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -22,8 +23,10 @@ SIGHT = 60.0
 """Metres ahead within which something in the way is gone round."""
 GROUP = 100.0
 """Metres ahead up to which what belongs together is looked for."""
-AIR, LEAST_AIR = 0.7, 0.45
+AIR, LEAST_AIR = 0.7, 0.55
 """Metres kept beside it, and where the lane has no more to give."""
+TIGHT = 7.0
+"""m/s at most where the lane has no more to give."""
 JOINED = 18.0
 """Metres between two things below which they are passed as one."""
 ROOM = 6.0
@@ -54,6 +57,8 @@ class _Plan:
     end: float
     aside: Float[np.ndarray, " P"]
     """Metres between the two, along the way."""
+    tight: bool
+    """With little air."""
 
 
 class Passing:
@@ -68,6 +73,11 @@ class Passing:
         self._plan: _Plan | None = None
         self.wait_at: float | None = None
         """Arc length for the front bumper to wait at until the way round is free; None: nothing to wait for."""
+
+    def pace(self, s: float) -> float:
+        """Return the speed at most on the way round; inf where there is room."""
+        plan = self._plan
+        return TIGHT if plan is not None and plan.tight and s < plan.end else inf
 
     def find(self, track: Track, s: float, offset: float, snapshot: Snapshot) -> Track:
         """Return the track led round what stands in it; as it is where nothing does, or nobody could pass now."""
@@ -120,9 +130,9 @@ class Passing:
                     continue
                 out = shifted(track, begin, offset if begin == s else 0.0, aside, room)
             bent = shifted(out, last + self.car.rear_overhang + BEYOND, 0.0, -aside, max(reach, 10.0))
-            if self._is_free(bent, s, last + BEYOND, snapshot, rows, 0.3 if air == AIR else 0.05):
+            if self._is_free(bent, s, last + BEYOND, snapshot, rows, 0.3 if air == AIR else 0.15):
                 away = np.hypot(*(bent.line - track.line).T)
-                self._plan = _Plan(base=track, bent=bent, end=last + BEYOND, aside=away)
+                self._plan = _Plan(base=track, bent=bent, end=last + BEYOND, aside=away, tight=air < AIR)
                 return bent
         return None
 
@@ -141,7 +151,7 @@ class Passing:
             if at + along > s - 1.0 and at - along < s + GROUP:
                 boxes.append((at - along, at + along, aside - across, aside + across))
         boxes.sort()
-        half = self.car.width / 2 + LEAST_AIR - 0.1
+        half = self.car.width / 2 + LEAST_AIR - 0.05
         first = next((k for k, box in enumerate(boxes) if box[2] < half and box[3] > -half), None)
         if first is None:
             return None

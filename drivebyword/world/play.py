@@ -15,6 +15,9 @@ from drivebyword.world.edge import EdgeWatch
 from drivebyword.world.stage import Stage
 from drivebyword.world.traffic import Agents, Traffic
 
+BARRED = 30.0
+"""Metres before a blocked place within which standing is the end of the way."""
+
 
 class Play:
     """One scene of a family, from the moment its actors come on."""
@@ -62,9 +65,14 @@ class Play:
         detour = self.stage.detour
         return detour is not None and detour[0] <= self.cue(state, 0.0).s <= detour[1]
 
+    def is_barred(self, state: CarState) -> bool:
+        """Tell whether the ego is right before where nobody can go on."""
+        barred = self.stage.barred_s
+        return barred is not None and 0.0 < barred - self.cue(state, 0.0).s < BARRED
+
     def look(
         self, state: CarState, time_s: float, box: Float[np.ndarray, " 5"], seen: Callable[[], Bool[np.ndarray, " M"]]
     ) -> None:
         """Take in one moment; `seen` tells of every agent of the snapshot, the actors last, who can be seen."""
         count = len(self.cast.present())
-        self.watch.look(self.cue(state, time_s), box, lambda: seen()[-count:])
+        self.watch.look(self.cue(state, time_s), state, box, lambda: seen()[-count:])

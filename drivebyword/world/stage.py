@@ -17,6 +17,7 @@ from drivebyword.core.geometry import arc_lengths, resample
 from drivebyword.core.records import HAZARD, Lights, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
+from drivebyword.world.asks import Ask
 from drivebyword.world.cast import AT_ONCE, CAR, SIGN, Actor, Beat, Body, after, arrives, mirrored
 from drivebyword.world.demand import Spawn
 from drivebyword.world.graph import RoadGraph
@@ -65,6 +66,10 @@ class Stage:
         the place where the two meet."""
         self.detour: tuple[float, float] | None = None
         """Arc lengths of the way between which the oncoming lane may be used."""
+        self.barred_s: float | None = None
+        """Arc length of the way at which nobody can go on: standing before it ends the scene well."""
+        self.asks: list[Ask] = []
+        """What is asked besides no harm."""
         self.place: Place
         self.spawn: Spawn
         self.way: Track
@@ -262,6 +267,11 @@ class Stage:
             self.add(
                 Actor(name=f"sign {kind.name.lower()}", body=SIGN, path=place, s=5.0, lights=says, in_traffic=False)
             )
+
+    def ask(self, *asks: Ask) -> None:
+        """Ask something of the driver besides no harm; nothing is asked in the twin."""
+        if not self.twin:
+            self.asks += asks
 
     def standing(self, name: str, body: Body, s: float, aside: float = 0.0, hazard: bool = False) -> Actor:
         """Return what stands at a place of the way, or beside it, for good; a broken-down vehicle warns of itself."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.world.careful import avoids
+from drivebyword.world.asks import slower
+from drivebyword.world.careful import PAST_PARKED, avoids, crossing_s
 from drivebyword.world.cast import CAR, CHILD, VAN, Actor, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -29,7 +30,10 @@ class ChildFromParkedCars(Family):
         for name, body, s in (("van", VAN, at - 1.0 - VAN.length / 2), ("car", CAR, at + 1.0 + CAR.length / 2)):
             stage.add(stage.standing(name, body, s, -(kerb + body.width / 2 + 0.15)))
         # It can be seen once past the cars' corner; from there it needs so long to the ego's side.
-        stage.preventable = avoids(stage.speed, stage.speed * warning)
+        careful = min(stage.speed, PAST_PARKED)
+        window_s = crossing_s(warning, pace, CHILD.length)
+        stage.preventable = avoids(careful, careful * warning, window_s=window_s, length=CHILD.width)
+        stage.ask(slower(PAST_PARKED, at - 1.0 - VAN.length, at))
         stage.edge(
             Actor(
                 name="child",

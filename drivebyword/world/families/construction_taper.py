@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import keeps_gap
 from drivebyword.world.cast import BARRIER, CONE
 from drivebyword.world.family import Family
 from drivebyword.world.solids import SignKind
@@ -24,6 +25,7 @@ class ConstructionTaper(Family):
         """Set the cones from the kerb to the lane's left edge, then along it, and a barrier behind."""
         stage.on_road(stage.draw(self.limit_kph), lanes=2)
         start, length = stage.ego_s + stage.draw((70.0, 100.0)), stage.draw(self.taper)
+        stage.ask(keeps_gap(0.3))
         edge, along = stage.lane_width / 2 - 0.2, 24.0
         count = int(length / 6.0)
         places = [(start + length * k / count, -edge + 2 * edge * k / count) for k in range(count + 1)]

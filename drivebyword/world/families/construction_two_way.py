@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import leaves_time
 from drivebyword.world.cast import AT_ONCE, BARRIER, CAR, CONE, Actor, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.solids import SignKind
@@ -32,11 +33,13 @@ class ConstructionTwoWay(Family):
             stage.edge(stage.standing(f"cone {k}", CONE, start + 5.0 * k, stage.lane_width / 2 - 0.3))
         for name, s in (("near barrier", start), ("far barrier", start + length)):
             stage.edge(stage.standing(name, BARRIER, s))
-        pace, s = stage.draw(self.oncoming_kph) / 3.6, 60.0
+        stage.ask(leaves_time(2.0))
+        pace = stage.draw(self.oncoming_kph) / 3.6
+        s = 60.0 - 4.0 * pace
         line = stage.beside(stage.lane_width)[::-1]
         meets = stage.length_of(line) - (start + length)
         for k in range(3):
             s -= stage.draw(self.headway_s) * pace
             name = f"oncoming {k}"
-            beat = Beat(when=arrives(start, 5.0), speed=pace, accel=AT_ONCE, edge=k == 0 and not stage.twin)
+            beat = Beat(when=arrives(start, 9.0), speed=pace, accel=AT_ONCE, edge=k == 0 and not stage.twin)
             stage.add(Actor(name=name, body=CAR, path=line, s=meets - 90.0 + s, enters=1, beats=(beat,)))

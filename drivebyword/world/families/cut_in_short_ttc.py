@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from drivebyword.core.records import Lights
 from drivebyword.world.careful import WANDER, avoids
-from drivebyword.world.cast import CAR, Actor, Beat, arrives
+from drivebyword.world.cast import CAR, Actor, Beat, arrives, aside_s
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
+
+INTRUDES = 0.3
+"""Metres beyond the lane's line from which somebody has cut in (UN R157, 5.2.5.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutInShortTtc(Family):
-    """A car 10 to 60 km/h slower cuts in, 0.5 to 3 s before the ego would reach it."""
+    """A car 10 to 60 km/h slower is in the ego's lane 0.5 to 3 s before the ego would reach it."""
 
     name: ClassVar[str] = "cut_in_short_ttc"
     source: ClassVar[str] = "UN R157 Annex 5, 4.4; Bench2Drive HighwayCutIn"
@@ -29,11 +33,14 @@ class CutInShortTtc(Family):
         pace = max(stage.speed - stage.draw(self.slower_kph) / 3.6, 2.0)
         ttc, sideways = stage.draw(self.ttc_s), stage.draw(self.sideways)
         closing = stage.speed - pace
-        # It is where the ego's nose will be `ttc` seconds after the cue, which comes 4 s into the scene.
-        cue_s = stage.ego_s + 4.0 * stage.speed
-        tail = cue_s + ttc * closing - 4.0 * pace
+        # The regulation counts from when it is INTRUDES metres over the line; the cue comes 4 s into the scene.
+        air = stage.lane_width - CAR.width
+        cue_s, gap = stage.ego_s + 4.0 * stage.speed, closing * (ttc + aside_s(air / 2 + INTRUDES, sideways))
+        tail = cue_s + gap - 4.0 * pace
         # Perceived once it has left the middle of its lane: until then the gap goes on closing.
-        stage.preventable = avoids(stage.speed, closing * (ttc - WANDER / sideways), pace)
+        seen_s = aside_s(WANDER, sideways)
+        window_s = aside_s(air, sideways) - seen_s, inf
+        stage.preventable = avoids(stage.speed, gap - closing * seen_s, pace, window_s=window_s)
         stage.add(
             Actor(
                 name="cutter",

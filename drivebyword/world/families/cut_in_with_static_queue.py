@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from drivebyword.core.records import Lights
-from drivebyword.world.careful import avoids
-from drivebyword.world.cast import CAR, Actor, Beat, arrives
+from drivebyword.world.careful import PAST_PARKED, avoids
+from drivebyword.world.cast import CAR, Actor, Beat, arrives, aside_s
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -30,7 +31,8 @@ class CutInWithStaticQueue(Family):
         for k in range(2):
             stage.add(stage.standing(f"parked {k}", CAR, at - 6.5 * (k + 1), aside))
         cue = at - CAR.length / 2 - gap
-        stage.preventable = avoids(stage.speed, gap, 0.5 * pace)
+        window_s = aside_s(-aside - CAR.width, 1.2), inf
+        stage.preventable = avoids(min(stage.speed, PAST_PARKED), gap, 0.5 * pace, window_s=window_s)
         tells = Beat(when=arrives(cue, 1.5), lights=Lights.LEFT)
         pulls = Beat(when=arrives(cue, 0.0), speed=pace, accel=2.0, aside=0.0, sideways=1.2, edge=True)
         beats = stage.edge_beats("puller", tells, pulls)

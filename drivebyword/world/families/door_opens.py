@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.world.careful import avoids
-from drivebyword.world.cast import AT_ONCE, CAR, DOOR, Actor, Beat, arrives
+from drivebyword.world.careful import PAST_PARKED, avoids
+from drivebyword.world.cast import AT_ONCE, CAR, DOOR, Actor, Beat, after, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -29,7 +29,10 @@ class DoorOpens(Family):
         for k in range(3):
             aside = -(kerb + CAR.width / 2 - 0.35)
             stage.add(stage.standing(f"parked {k}", CAR, at + 6.0 * (k - 1) - 0.4, aside))
-        stage.preventable = avoids(stage.speed, stage.speed * ttc)
+        careful = min(stage.speed, PAST_PARKED)
+        stage.preventable = avoids(careful, careful * ttc)
+        # Whoever opened it has seen the ego by then.
+        closes = Beat(when=after(8.0), aside=-(kerb - 0.35 + DOOR.width / 2), sideways=0.8)
         stage.edge(
             Actor(
                 name="door",
@@ -39,7 +42,7 @@ class DoorOpens(Family):
                 aside=-(kerb - 0.35 - DOOR.width / 2),
                 enters=1,
                 in_traffic=False,
-                beats=(Beat(when=arrives(at, ttc), edge=True),),
+                beats=(Beat(when=arrives(at, ttc), edge=True), closes),
             )
         )
         pace = stage.speed

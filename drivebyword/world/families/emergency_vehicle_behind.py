@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivebyword.core.records import Lights
-from drivebyword.world.cast import VAN, Actor, Beat, after, arrives
+from drivebyword.world.asks import makes_way
+from drivebyword.world.cast import VAN, Actor, Beat, arrives, nears
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -25,12 +26,12 @@ class EmergencyVehicleBehind(Family):
         """Let it close in, swing out to the left, pass and come back."""
         stage.on_road(stage.draw(self.limit_kph), lanes=stage.pick((1, 2)), before=90.0)
         closing = stage.draw(self.faster_kph) / 3.6
-        swing = 70.0 / closing - 2.5  # seconds until it is 2.5 s behind
         beats = (
             Beat(when=arrives(stage.ego_s, 0.0), edge=True),
-            Beat(when=after(max(swing, 1.0)), aside=stage.lane_width * 0.85, sideways=2.0),
-            Beat(when=after(2.5 + 25.0 / closing), aside=0.0, sideways=1.2),
+            Beat(when=nears(60.0), aside=stage.lane_width * 0.85, sideways=2.0),
+            Beat(when=nears(-25.0), aside=0.0, sideways=1.2),
         )
+        stage.ask(makes_way(8.0, 0.3))
         stage.edge(
             Actor(
                 name="ambulance",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivebyword.core.records import Lights
+from drivebyword.world.asks import holds, slower
 from drivebyword.world.cast import AT_ONCE, BARRIER, CAR, CONE, FLAGGER, Actor, Beat, after, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -35,6 +36,7 @@ class FlaggerStopSlow(Family):
             Beat(when=arrives(start, 6.0), lights=Lights.STOP, edge=True),
             Beat(when=after(hold), lights=Lights.GO),
         )
+        stage.ask(holds(start - 8.0, "flagger"), slower(25 / 3.6, start, start + length))
         beside = stage.turned(start - 8.0, -(stage.kerb() + 0.5), 3.1416)
         stage.edge(Actor(name="flagger", body=FLAGGER, path=beside, s=5.0, in_traffic=False, beats=paddle))
         line = stage.beside(stage.lane_width)[::-1]

@@ -24,6 +24,7 @@ class FullyBlockedRoad(Family):
         """Put a car across the ego's lane and a van across the other."""
         stage.on_road(stage.draw(self.limit_kph))
         s = stage.ego_s + stage.draw((100.0, 150.0))
+        stage.barred_s = None if stage.twin else s - 3.0
         for name, body, aside in (("car", CAR, 0.3), ("van", VAN, stage.lane_width + 0.2)):
             tilt = stage.draw((0.9, 1.6))
             stage.edge(

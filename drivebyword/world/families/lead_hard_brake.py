@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import brakes_as_needed
 from drivebyword.world.careful import avoids
 from drivebyword.world.cast import Beat, after, arrives
 from drivebyword.world.family import Family
@@ -27,6 +28,7 @@ class LeadHardBrake(Family):
         gap, decel = stage.draw(self.gap), stage.draw(self.decel)
         at = stage.ego_s + stage.draw((60.0, 110.0))
         stage.preventable = avoids(stage.speed, gap, stage.speed, decel)
+        stage.ask(brakes_as_needed(6.0))
         brake = Beat(when=arrives(at, 0.0), speed=0.0, accel=decel, edge=True)
         go_on = Beat(when=after(6.0), speed=stage.speed)
         stage.add(stage.lead(gap, *stage.edge_beats("lead", brake, go_on)))

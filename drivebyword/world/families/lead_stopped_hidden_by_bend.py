@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import stops_short
 from drivebyword.world.careful import avoids
 from drivebyword.world.cast import CAR, TRUCK
 from drivebyword.world.family import Family
@@ -32,4 +33,5 @@ class LeadStoppedHiddenByBend(Family):
             s = at - 8.0 - 9.5 * k
             if s > stage.ego_s + 20.0:
                 stage.add(stage.standing(f"truck {k}", TRUCK, s, aside))
+        stage.ask(stops_short(1.0))
         stage.edge(stage.standing("stopped", CAR, at, hazard=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import leaves_time
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -22,4 +23,5 @@ class LeftAcrossOncoming(Family):
         """Send five cars so that the first reaches the junction with the ego."""
         stage.at_junction("left", before=55.0, signal=True, oncoming=True)
         stage.green()
+        stage.ask(leaves_time(1.5))
         stage.stream("oncoming", 5, stage.draw(self.oncoming_kph) / 3.6, self.gap_s, 8.0)

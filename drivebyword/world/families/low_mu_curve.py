@@ -8,6 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from drivebyword.core.rig import Weather
+from drivebyword.world.asks import keeps_lane
+from drivebyword.world.cast import CAR
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -29,6 +31,7 @@ class LowMuCurve(Family):
         # Whoever is on ice has noticed: a little too fast for the bend, not hopelessly.
         sharpest = float(np.abs(stage.way.curvature).max())
         stage.speed = min(stage.speed, 1.2 * float(np.sqrt(0.4 * 9.81 * friction / max(sharpest, 1e-3))))
+        stage.ask(keeps_lane((stage.lane_width - CAR.width) / 2))
         if not stage.twin:
             stage.friction = friction
             stage.weather = Weather(ice=1.0 - friction)

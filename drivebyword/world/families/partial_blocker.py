@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import keeps_gap
 from drivebyword.world.cast import CAR
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -24,4 +25,5 @@ class PartialBlocker(Family):
         stage.on_road(stage.draw(self.limit_kph))
         s, aside = stage.ego_s + stage.draw((90.0, 150.0)), stage.draw(self.offset)
         stage.detour = (s - 60.0, s + 60.0)
+        stage.ask(keeps_gap(0.5))
         stage.edge(stage.standing("blocker", CAR, s, aside, hazard=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import leaves_time
 from drivebyword.world.cast import ADULT, Actor, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -25,6 +26,7 @@ class PedestrianInTurn(Family):
         pace = stage.draw(self.walker_kph) / 3.6
         exit_s = next(span.end for span in stage.way.spans if span.link is not None)
         at, start = exit_s + 3.0, stage.pick((-1.0, 1.0)) * stage.draw((4.5, 6.0))
+        stage.ask(leaves_time(1.5))
         stage.edge(
             Actor(
                 name="walker",

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from drivebyword.core.records import Lights
 from drivebyword.core.rig import Weather
+from drivebyword.world.asks import holds
 from drivebyword.world.cast import OFFICER, Actor, Beat, after, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -32,5 +33,6 @@ class PoliceOverridesGreen(Family):
             Beat(when=arrives(at, 5.0), lights=Lights.STOP, edge=True),
             Beat(when=after(hold), lights=Lights.GO),
         )
+        stage.ask(holds(stage.entry, "officer"))
         path = stage.turned(at, 2.6, 3.1416)
         stage.edge(Actor(name="officer", body=OFFICER, path=path, s=5.0, in_traffic=False, beats=gestures))

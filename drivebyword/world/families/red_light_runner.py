@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivebyword.world.careful import avoids
+from drivebyword.world.asks import leaves_time
+from drivebyword.world.careful import avoids, crossing_s
 from drivebyword.world.cast import AT_ONCE, CAR, Actor, Beat, arrives
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -26,7 +27,9 @@ class RedLightRunner(Family):
         pace, seen = stage.draw(self.runner_kph) / 3.6, stage.draw(self.seen_s)
         path, meets, at = stage.crossing
         stage.green()
-        stage.preventable = avoids(stage.speed, stage.speed * seen)
+        gap, window_s = stage.speed * seen - CAR.width / 2, crossing_s(seen, pace, CAR.length)
+        stage.preventable = avoids(stage.speed, gap, window_s=window_s, length=CAR.width)
+        stage.ask(leaves_time(1.5))
         stage.edge(
             Actor(
                 name="runner",

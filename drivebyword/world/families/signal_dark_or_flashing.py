@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import leaves_time
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
 
@@ -25,5 +26,6 @@ class SignalDarkOrFlashing(Family):
         stage.signals_off = not stage.twin
         if stage.twin:
             stage.green()
+        stage.ask(leaves_time(1.5))
         pace = stage.draw(self.crossing_kph) / 3.6
         stage.stream("crossing", int(stage.draw((1.0, 3.99))), pace, self.gap_s, 7.0)

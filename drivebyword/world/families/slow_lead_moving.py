@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from drivebyword.world.asks import keeps_time_gap
 from drivebyword.world.cast import TRUCK, Actor
 from drivebyword.world.family import Family
 from drivebyword.world.stage import Range, Stage
@@ -24,6 +25,7 @@ class SlowLeadMoving(Family):
         stage.on_road(stage.draw(self.limit_kph))
         pace = stage.draw(self.lead_kph) / 3.6
         gap = 12.0 + 5.0 * max(stage.speed - pace, 0.0)
+        stage.ask(keeps_time_gap(1.0))
         stage.edge(
             Actor(name="truck", body=TRUCK, path=stage.way.line, s=stage.ego_s + gap + TRUCK.length / 2, speed=pace)
         )
