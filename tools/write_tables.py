@@ -1,7 +1,8 @@
-"""Committed reports in, the tables of README.md and docs/RESULTS.md out: no number is typed by hand.
+"""Committed reports in, the tables of README.md, docs/scenarios.md and docs/RESULTS.md out: no number by hand.
 
 Every `docs/results/NAME.json` is a report written by `drivebyword evaluate` (or `bench`). README shows the rows of
-`town.json` a newcomer needs; RESULTS shows everything. `make tables` runs this; a test compares.
+`town.json` a newcomer needs, scenarios.md the families; RESULTS shows everything. `make tables` runs this; a test
+compares.
 
     python tools/write_tables.py
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drivebyword.data.files import write_atomic
-from drivebyword.evaluate.report import render_table
+from drivebyword.evaluate.report import render_families, render_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -65,19 +66,27 @@ def bench_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def filled(readme: str) -> str:
-    """Return README's text with the table of today's reports."""
-    head, _, rest = readme.partition(BEGIN)
+def families_table() -> str:
+    """Return what stands between the markers of docs/scenarios.md."""
+    path = RESULTS / "families.json"
+    if not path.exists():
+        return f"{BEGIN}\n{END}"
+    return f"{BEGIN}\n{render_families(json.loads(path.read_text(encoding='utf-8')), 'expert')}\n{END}"
+
+
+def filled(text: str, table: str) -> str:
+    """Return a page's text with the table of today's reports."""
+    head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    return head + readme_table() + tail
+    return head + table + tail
 
 
 def main() -> None:
-    """Write both files."""
-    readme = ROOT / "README.md"
-    write_atomic(readme, filled(readme.read_text(encoding="utf-8")))
+    """Write all three files."""
+    for page, table in ((ROOT / "README.md", readme_table()), (ROOT / "docs" / "scenarios.md", families_table())):
+        write_atomic(page, filled(page.read_text(encoding="utf-8"), table))
     write_atomic(ROOT / "docs" / "RESULTS.md", results_page())
-    print(f"written: {readme.name}, docs/RESULTS.md")
+    print("written: README.md, docs/scenarios.md, docs/RESULTS.md")
 
 
 if __name__ == "__main__":

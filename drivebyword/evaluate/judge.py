@@ -22,14 +22,15 @@ from drivebyword.core.records import Episode, Event
 from drivebyword.core.rig import RigConfig
 from drivebyword.data.files import one_line_errors
 from drivebyword.evaluate.report import build_report, commit, write_report
-from drivebyword.evaluate.rows import Row, make_transform
+from drivebyword.evaluate.rows import Row, make_transform, reads_sensors
 from drivebyword.evaluate.suites import Suite, suite_hash
 from drivebyword.loop.batching import NUMERICS, Checkpoint, Networks
 from drivebyword.loop.fleet import Done, run_tasks, with_progress
 from drivebyword.metrics import ENDED_WELL, score, worst_score
+from drivebyword.world.families import FAMILIES
 
 RESULTS = "results.jsonl"
-DRIVEN = ("core/*.py", "tokens/*.py", "world/*.py", "guard/*.py", "model/*.py", "loop/*.py", "metrics.py")
+DRIVEN = ("core/*.py", "tokens/*.py", "world/**/*.py", "guard/*.py", "model/*.py", "loop/*.py", "metrics.py")
 """Code whose change makes old results those of another driver or another world."""
 
 
@@ -54,7 +55,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge every row on the scenes [A, B); write results.jsonl, report.json and report.html; return the report."""
     digest = suite_hash(suite)
-    keys = {name: _fingerprint(row, digest, rig) for name, row in rows.items()}
+    rendered = any(reads_sensors(row) for row in rows.values())
+    keys = {name: _fingerprint(row, digest, rig, rendered) for name, row in rows.items()}
     out = Path(out)
     with one_line_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -88,10 +90,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _fingerprint(row: Row, digest: str, rig: RigConfig) -> str:
+def _fingerprint(row: Row, digest: str, rig: RigConfig, rendered: bool) -> str:
     """Return a hash of all that a result depends on but the seed."""
     code = code_digest(Path(__file__).parent.parent)
-    raw = repr((row.guarded, row.without, row.sentences, digest, rig, driver_digest(row), NUMERICS, code))
+    senses = rig if rendered else None
+    raw = repr((row.guarded, row.without, row.sentences, digest, senses, driver_digest(row), NUMERICS, code))
     return hashlib.sha256(raw.encode()).hexdigest()[:16]
 
 
@@ -165,7 +168,7 @@ def _make_worker(rows: dict[str, Row], suite: Suite, rig: RigConfig) -> Callable
     from drivebyword.loop.rollout import run_episode
     from drivebyword.world.env import DrivingEnv
 
-    env = DrivingEnv(rig=rig)
+    env = DrivingEnv(rig=rig, render_sensors=any(reads_sensors(row) for row in rows.values()))
     policies: dict[Any, Policy] = {}
 
     def work(scene: Scene) -> dict[str, Any]:
@@ -229,6 +232,7 @@ def why_of(episode: Episode) -> str:
 
 def crashed(scene: Scene, suite: Suite, why: str) -> dict[str, Any]:
     """Return the line of an episode that the software did not survive."""
+    unhandled = {"handled_k": 0.0, "handled_n": 1.0, "happened_k": 0.0, "happened_n": 1.0}
     return {
         "row": scene.row,
         "seed": scene.seed,
@@ -238,5 +242,5 @@ def crashed(scene: Scene, suite: Suite, why: str) -> dict[str, Any]:
         "why": why,
         "steps": 0,
         "seconds": 0.0,
-        "scores": worst_score(),
+        "scores": worst_score() | (unhandled if suite.scenario_of(scene.seed) in FAMILIES else {}),
     }

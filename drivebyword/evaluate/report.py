@@ -32,6 +32,7 @@ from drivebyword.evaluate.intervals import (
 from drivebyword.loop.batching import NUMERICS
 from drivebyword.loop.policies import CHECKPOINTS
 from drivebyword.metrics import EVENT_METRICS
+from drivebyword.world.families import HELD_OUT
 
 if TYPE_CHECKING:
     from drivebyword.evaluate.rows import Row
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 RATES = ("success", *EVENT_METRICS, "crashed", "comfort", "ttc", "lane_keeping")
 MEANS = ("driving_score", "progress", "comfort_steps", "replaced", "clipped", "duration_s")
+ONCE = ("handled", "happened")
+"""Counted at most once a scene."""
 LOWER_IS_BETTER = (*EVENT_METRICS, "crashed", "replaced", "clipped", "duration_s")
 COMPARED = ("success", "collision_at_fault", "driving_score")
 Results = list[dict[str, Any]]
@@ -110,7 +113,7 @@ def measure(results: Results) -> dict[str, Cell]:
     for name in sorted({key[:-2] for s in scores for key in s if key.endswith("_n")}):
         k, n = _counts(scores, name)
         if n.sum() > 0:
-            found[name] = asdict(bootstrap_ratio(k, n))
+            found[name] = asdict(wilson(round(k.sum()), round(n.sum())) if name in ONCE else bootstrap_ratio(k, n))
     return found
 
 
@@ -251,6 +254,24 @@ def render_table(report: dict[str, Any], rows: list[str] | None = None) -> str:
     lines.append("")
     lines.append(f"Suite `{report['suite']}` ({report['suite_hash']}), seeds {a}:{b}; 95 % intervals.")
     return "\n".join(lines)
+
+
+def render_families(report: dict[str, Any], row: str) -> str:
+    """Return how one row did in every family of edge cases, in Markdown; rates with 95 % intervals."""
+    lines = ["| family | scenes | happened | preventable | handled |", "|---|---|---|---|---|"]
+    for name, metrics in report["policies"][row]["families"].items():
+        if "happened" not in metrics:
+            continue
+        family, happened = name.partition("/")[0], metrics["happened"]
+        handled = metrics.get("handled", {"k": 0, "n": 0})
+        told = f"{family} (held out)" if family in HELD_OUT else family
+        share = show_value("handled", handled)
+        lines.append(
+            f"| {told} | {metrics['success']['n']} | {happened['k']} of {happened['n']} | {handled['n']} | "
+            f"{handled['k']} of {handled['n']}: {share} |"
+        )
+    a, b = report["seeds"]
+    return "\n".join([*lines, "", f"`{report['command']}`: suite {report['suite_hash']}, seeds {a}:{b}."])
 
 
 def check_gates(report: dict[str, Any], gates: list[str]) -> list[str]:

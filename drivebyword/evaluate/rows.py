@@ -42,6 +42,8 @@ def constant_speed(env: DrivingEnv) -> Policy:
     return ConstantSpeed()
 
 
+SENSELESS: tuple[DriverFactory, ...] = (expert, constant_speed)
+"""Drivers that read no sensor."""
 SENTENCES = ("own", "other", "wrong-branch", "none", "training", "held-out")
 
 
@@ -62,6 +64,11 @@ class Row:
         """Refuse what no row knows."""
         if self.sentences not in SENTENCES:
             raise ValueError(f"unknown sentences {self.sentences!r}: use one of {', '.join(SENTENCES)}")
+
+
+def reads_sensors(row: Row) -> bool:
+    """Tell whether a row drives by what the sensors show: else they need not be rendered."""
+    return row.guarded or row.driver not in SENSELESS
 
 
 def standard_rows(policy: DriverFactory, random_reader: DriverFactory | None = None) -> dict[str, Row]:

@@ -53,6 +53,14 @@ _ALL += tuple(
         ("holdout", "the families kept out of all training, and their twins", HELD_OUT),
     )
 )
+_ALL += (
+    Suite(
+        name="families",
+        about="every family, open or held out, without the twins: what a driver makes of edge cases",
+        scenarios=tuple(FAMILIES),
+        scenes=50 * len(FAMILIES),
+    ),
+)
 SUITES = {suite.name: suite for suite in _ALL}
 
 

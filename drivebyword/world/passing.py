@@ -33,7 +33,7 @@ ROOM = 6.0
 """Metres to swing out in, besides one and a half for every metre aside."""
 BEYOND = 4.0
 """Metres past the last one before the way leads back."""
-BACK, SPARE_S = 14.0, 2.5
+BACK, SPARE_S = 24.0, 2.5
 """Metres after the last thing passed until the car is back in its lane; seconds to spare before somebody comes."""
 PACE = 5.0
 """m/s assumed for passing, to know how long the oncoming lane is needed."""
@@ -120,17 +120,18 @@ class Passing:
         moves = [(aside, air) for air in (AIR, LEAST_AIR) for aside in (left + half + air, right - half - air)]
         # Little first, then with air to spare; the widest ways lead through others' lanes.
         for aside, air in sorted(moves, key=lambda move: (abs(move[0]) > 1.2, -move[1], abs(move[0]), kerb * move[0])):
-            reach = float(np.clip(2.5 * speed * np.sqrt(abs(aside) / 2.0), 8.0, 32.0))
+            needed = ROOM - 2.0 + 1.5 * abs(offset - aside)
+            reach = float(np.clip(2.5 * speed * np.sqrt(abs(aside) / 2.0), max(8.0, needed), 32.0))
             if abs(offset - aside) < 0.6:  # already aside, and more has come into sight
                 out = shifted(track, s, offset, aside, 6.0)
             else:
                 begin = max(s, first - 1.5 - self.car.front - reach)
                 room = first - 1.0 - self.car.front - begin
-                if room < ROOM - 2.0 + 1.5 * abs(offset - aside):
+                if room < needed:
                     continue
                 out = shifted(track, begin, offset if begin == s else 0.0, aside, room)
             bent = shifted(out, last + self.car.rear_overhang + BEYOND, 0.0, -aside, max(reach, 10.0))
-            if self._is_free(bent, s, last + BEYOND, snapshot, rows, 0.3 if air == AIR else 0.15):
+            if self._is_free(bent, s, last + BEYOND, snapshot, rows, 0.3 if air == AIR else 0.1):
                 away = np.hypot(*(bent.line - track.line).T)
                 self._plan = _Plan(base=track, bent=bent, end=last + BEYOND, aside=away, tight=air < AIR)
                 return bent
@@ -205,7 +206,7 @@ class Passing:
             ahead, aside = dx * np.cos(yaw) + dy * np.sin(yaw), dy * np.cos(yaw) - dx * np.sin(yaw)
             comes = np.cos(float(agent[2]) - yaw) < -0.5
             pace = float(np.hypot(agent[6], agent[7]))
-            room = ahead - (end - middle)
+            room = ahead - (end - middle) - BACK
             if (
                 comes
                 and abs(aside) < 2.5 + 0.02 * abs(ahead)

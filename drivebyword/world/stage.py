@@ -36,6 +36,8 @@ ROADS = 6
 """Roads of one kind in a split's pool: few, so that caching pays."""
 TRIES = 6
 """Starts looked at in every town of a pool for one that fits."""
+IN_SIGHT_S, TOWN_PACE = 6.0, 25 / 3.6
+"""Seconds for which who comes along a street is there to be seen; m/s that they drive all the same."""
 BLOCK = 280.0
 """Metres between a road's junctions."""
 
@@ -289,12 +291,13 @@ class Stage:
         Args:
             name: What they are called, with a number each.
             count: Cars.
-            pace: m/s.
+            pace: m/s; less where their street is so short that they would come out of nowhere.
             gaps_s: Seconds between two of them.
             ahead_s: Seconds before that meeting at which they come on, at most.
             shared: In the twin too.
         """
         path, meets, at = self.crossing
+        pace = min(pace, max(meets / IN_SIGHT_S, TOWN_PACE))
         later, s = 0.0, max(meets - ahead_s * pace, 0.0)
         for k in range(count):
             first = Beat(when=arrives(at, min(meets / pace, ahead_s), least_speed=4.0))
