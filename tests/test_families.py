@@ -1,6 +1,7 @@
 """Families of edge cases: they happen, their twins lack nothing else, and they are the same every time."""
 
 import dataclasses
+import itertools
 import sys
 import types
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from drivebyword.core.records import Event, Snapshot
-from drivebyword.metrics import HARM
+from drivebyword.metrics import ENDED_WELL, HARM
 from drivebyword.train.collect import CollectConfig, collect
 from drivebyword.world import careful
 from drivebyword.world.cast import CAR, Actor, Beat, Cast, Cue, after, arrives
@@ -18,6 +19,7 @@ from drivebyword.world.families import FAMILIES, HELD_OUT
 from drivebyword.world.mirror import mirror_sentence, mirror_snapshot
 from drivebyword.world.rigs import tiny
 from drivebyword.world.scenario import SCENARIOS, Scenario
+from drivebyword.world.stage import Stage
 
 STRAIGHT = np.array([[0.0, 0.0], [400.0, 0.0]])
 
@@ -50,6 +52,7 @@ def test_the_event_happens_and_the_expert_comes_through(env, name):
     assert edge["began_s"] is not None, "the ego never met the event"
     if edge["preventable"]:
         assert not events & int(HARM), f"{Event(events)!s}"
+        assert edge["breach"] is None and info["ended"] in ENDED_WELL
     if env.edge.critical_s is not None:
         assert edge["visible_s"] is not None and edge["visible_s"] <= edge["critical_s"]
 
@@ -68,6 +71,84 @@ def test_a_twin_differs_in_nothing_but_the_edge_element(env, name):
     assert np.array_equal(scene.agent_kind[kept], twin.agent_kind)
     assert np.array_equal(scene.ego, twin.ego) and sentence == env.mission.sentence
     assert info["edge"]["twin"] and info["edge"]["began_s"] is None
+
+
+OF_THE_STAGE = {
+    "dense_fog": {"weather"},
+    "low_mu_curve": {"weather", "friction"},
+    "signal_dark_or_flashing": {"signals_off", "held_green"},
+    "wrong_lane_signal": {"held_green", "red_s"},
+    "fully_blocked_road": {"barred_s"},
+}
+"""Where the edge element is not an actor: what of the stage may differ."""
+CUES = [
+    Cue(time_s=time, s=s, speed=speed, since_s=since, own_s=own)
+    for time, s, speed, since, own in itertools.product(
+        (0.0, 9.0), (0.0, 60.0, 130.0), (0.0, 9.0), (0.0, 4.0), (0.0, 80.0)
+    )
+]
+
+
+def staged(env: DrivingEnv, name: str, seed: int, twin: bool) -> Stage:
+    stage = Stage(seed, name, twin, env._places.get)
+    FAMILIES[name].build(stage)
+    return stage
+
+
+def plain(value: object) -> object:
+    """Return what compares: a path's numbers, a beat's fields and what its condition says."""
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, Beat):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in ("when", "edge")}
+        return fields | {"when": [value.when(cue) for cue in CUES]}
+    return [plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_twins_stage_is_the_same_but_for_the_edge_element(env, name):
+    for seed in (3, 11):
+        edge, twin = staged(env, name, seed, False), staged(env, name, seed, True)
+        assert edge.rng.bit_generator.state == twin.rng.bit_generator.state, "a number was drawn in one of the two only"
+        assert edge.place.road_map.id == twin.place.road_map.id and edge.spawn == twin.spawn
+        assert np.array_equal(edge.way.line, twin.way.line)
+        assert plain(getattr(edge, "crossing", None)) == plain(getattr(twin, "crossing", None))
+        told = ("intent", "weather", "held_green", "red_s", "signals_off", "friction", "detour", "barred_s")
+        told += ("ego_s", "speed", "tail", "preventable")
+        differs = {field for field in told if getattr(edge, field) != getattr(twin, field)}
+        assert differs == OF_THE_STAGE.get(name, set())
+        assert not twin.asks and not twin.edge_actors and twin.barred_s is None
+        # Whom the scene is about is away, or there without the beats that make the scene.
+        left = {actor.name for actor in twin.actors}
+        kept = [actor for actor in edge.actors if actor.name not in edge.edge_actors or actor.name in left]
+        assert [actor.name for actor in kept] == [actor.name for actor in twin.actors]
+        for one, other in zip(kept, twin.actors, strict=True):
+            for field in dataclasses.fields(Actor):
+                if field.name == "beats" and one.name in edge.edge_actors:
+                    assert other.beats == ()
+                else:
+                    assert plain(getattr(one, field.name)) == plain(getattr(other, field.name)), field.name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_until_the_event_a_twin_is_the_same_to_the_byte(env, name):
+    def watched(scenario: str) -> tuple[list, set[int]]:
+        _, info = env.reset(seed=11, options={"scenario": scenario})
+        moments = []
+        for _ in range(40):
+            if info["ended"] is not None or info["edge"]["began_s"] is not None:
+                break
+            snapshot = info["snapshot"]
+            moments.append((env.pose(), snapshot["agents"], snapshot["agent_lights"], snapshot["agent_key"].tolist()))
+            *_, info = env.step(np.array([0.0, 0.3, 0.0]))
+        return moments, set(env.edge_keys)
+
+    edge, about = watched(name)
+    twin, _ = watched(f"{name}/twin")
+    for (pose, agents, lights, keys), (pose_2, agents_2, lights_2, keys_2) in zip(edge, twin, strict=False):
+        rows, rows_2 = ([row for row, key in enumerate(each) if key not in about] for each in (keys, keys_2))
+        assert np.array_equal(pose, pose_2) and [keys[row] for row in rows] == [keys_2[row] for row in rows_2]
+        assert np.array_equal(agents[rows], agents_2[rows_2]) and np.array_equal(lights[rows], lights_2[rows_2])
 
 
 @pytest.mark.parametrize("name", ["cut_in_short_ttc", "left_across_oncoming"])
@@ -110,6 +191,14 @@ def test_the_careful_driver_needs_the_gaps_of_regulation_157(ego, other, gap):
 def test_the_careful_driver_needs_more_room_behind_who_brakes():
     assert careful.avoids(14.0, 12.0, 14.0)
     assert not careful.avoids(14.0, 12.0, 14.0, decel=9.0)
+
+
+def test_who_only_crosses_or_cuts_in_is_harmless_while_not_in_the_way():
+    assert not careful.avoids(10.0, 10.0)
+    assert careful.avoids(10.0, 10.0, window_s=(0.0, 0.9)), "gone before the ego is there"
+    assert not careful.avoids(10.0, 10.0, window_s=(0.0, 1.1))
+    assert careful.avoids(10.0, 10.0, window_s=(3.0, 9.0), length=1.8), "past before it comes"
+    assert careful.crossing_s(3.0, 10.0, 4.4) == pytest.approx((2.69, 3.31))
 
 
 # --------------------------------------------------------------------------- cast

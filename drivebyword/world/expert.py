@@ -18,6 +18,7 @@ from drivebyword.core.records import PLAN_DISTANCES, THINGS, AgentKind, Lights, 
 from drivebyword.core.rig import Weather
 from drivebyword.world import pedals
 from drivebyword.world.caution import Ahead, find_conflict, find_gap, find_leader
+from drivebyword.world.crossing import find_flow
 from drivebyword.world.directing import find_direction
 from drivebyword.world.foresight import Foresight
 from drivebyword.world.giving import GivingWay
@@ -173,6 +174,9 @@ class Expert:
             if sight.line is not None and s + self._front < sight.line + 0.5:
                 halt = min(halt, sight.line - STAND_OFF)
             limits.append(Limit(cause="pedestrian", relation="ahead", stop=halt, slack=SLACK))
+        flow = find_flow(track, s, state.speed, snapshot, self.car)
+        if flow is not None:
+            limits.append(Limit(cause="crossing_traffic", relation="ahead", stop=flow, slack=SLACK))
         if self.passing.wait_at is not None:
             limits.append(Limit(cause="obstacle", relation="ahead", stop=self.passing.wait_at))
         if way.blocked_at is not None:
