@@ -156,7 +156,7 @@ HARM = COLLISIONS | Event.OFFROAD | Event.RED_LIGHT | Event.STOP_LINE | Event.WR
 
 
 def edge_case(episode: Episode) -> dict[str, tuple[bool, bool]]:
-    """Return (true, counted) of what is measured of edge cases; nothing of nominal scenes and twins.
+    """Return (true and counted, counted) of what is measured of edge cases; nothing of nominal scenes and twins.
 
     handled: no harm, the goal reached or a stand where nobody can go on, and what the family asks kept, in a case
     that UN R157's careful driver would have come through. happened: the event began.
@@ -167,8 +167,9 @@ def edge_case(episode: Episode) -> dict[str, tuple[bool, bool]]:
     flags = int(np.bitwise_or.reduce(episode.events)) if len(episode) else int(HARM)
     began = edge.began_s is not None
     well = not flags & int(HARM) and edge.breach is None and episode.ended in ENDED_WELL
+    counted = edge.preventable and began
     return {
-        "handled": (well, edge.preventable and began),
+        "handled": (well and counted, counted),
         "happened": (began, True),
     }
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivebyword import metrics
+from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.records import DECISIONS, Event
 from drivebyword.metrics import compliance, reason_act_agreement, reward, running_score, score, worst_score
 
@@ -33,6 +34,28 @@ def test_any_failure_event_makes_the_drive_unsuccessful(flag):
 @pytest.mark.parametrize("ended", ["collision", "offroad", "wrong_branch", "timeout", "crashed", "aborted"])
 def test_only_arriving_is_success(ended):
     assert score(calm_drive(ended=ended))["success"] == 0.0
+
+
+def edge(**changes):
+    return EdgeRecord(**{"family": "door_opens", "twin": False, "preventable": True, "began_s": 2.0} | changes)
+
+
+def test_handled_is_no_harm_a_good_end_and_what_the_family_asks():
+    def handled(edge_record, **changes):
+        values = score(calm_drive(edge=edge_record, **changes))
+        return values.get("handled_k"), values.get("handled_n")
+
+    assert handled(edge()) == (1.0, 1.0) and handled(edge(), ended="stopped") == (1.0, 1.0)
+    assert handled(edge(), ended="timeout") == (0.0, 1.0)
+    assert handled(edge(breach="0.2 m of air where 0.3 are asked")) == (0.0, 1.0)
+    assert handled(edge(), events=events(Event.OFFROAD, 5)) == (0.0, 1.0)
+    assert handled(edge(preventable=False)) == (0.0, 0.0) == handled(edge(began_s=None))
+    assert handled(edge(twin=True)) == (None, None) == handled(None)
+
+
+def test_standing_where_nobody_can_go_on_is_success_and_leaves_what_was_told_open():
+    values = score(calm_drive(ended="stopped", instructions=[told("left", "pending")]))
+    assert values["success"] == 1.0 and values["compliance_n"] == 0.0
 
 
 def test_a_missed_branch_is_no_success_but_a_missed_slower_is():

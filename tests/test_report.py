@@ -1,12 +1,14 @@
 import json
 import multiprocessing as mp
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from calm_drive import calm_drive, events, told
 
+from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.records import Event, InstructionRecord, Observation
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import TEST_SEEDS
@@ -17,6 +19,7 @@ from drivebyword.evaluate.report import build_report, check_gates, measure, rend
 from drivebyword.evaluate.rows import Rewording, Row, blind, choose_rows, constant_speed, expert, standard_rows
 from drivebyword.loop.batching import Checkpoint
 from drivebyword.tokens.grammar import parse_intent
+from drivebyword.world.families import FAMILIES
 from drivebyword.world.rigs import tiny
 
 TOWN = suites.SUITES["town"]
@@ -177,7 +180,35 @@ def test_the_commit_may_be_unknown(monkeypatch):
     assert report.commit() is None
 
 
+def test_every_family_has_its_line_with_what_happened_and_was_handled():
+    edge = EdgeRecord(family="dense_fog", twin=False, preventable=True, began_s=1.0)
+    found = []
+    for i, seed in enumerate(range(*SEEDS)):
+        breach = "14.2 m/s with 33 m of sight" if i < 4 else None
+        name, own = (
+            ("dense_fog", replace(edge, breach=breach)) if i % 2 else ("door_opens", replace(edge, began_s=None))
+        )
+        found.append(result_of("expert", calm_drive(20, seed=seed, scenario=name, edge=own), 1.0))
+    assert found[1]["why"] == "14.2 m/s with 33 m of sight"
+    lost = Scene("expert", SEEDS[0] + 1)
+    found.append(crashed(lost, suites.Suite(name="x", about="y", scenarios=("dense_fog",)), "lost"))
+    made_report = build_report(found, {"expert": ROWS["expert"]}, TOWN, "abc", SEEDS, KEYS, command="drivebyword x")
+    lines = report.render_families(made_report, "expert").splitlines()
+    assert "| dense_fog | 10 | 10 of 10 | 10 | 8 of 10: 80.0 % [49.0, 94.3] |" in lines
+    assert "| door_opens (held out) | 10 | 0 of 10 | 0 | 0 of 0: - |" in lines
+    assert made_report["policies"]["expert"]["metrics"]["handled"]["n"] == 11, "a crash stays in the denominator"
+
+
 # --------------------------------------------------------------------------- suites and rows
+
+
+def test_sensors_are_rendered_for_those_who_read_them_only():
+    assert not rows.reads_sensors(ROWS["expert"]) and not rows.reads_sensors(ROWS["constant-speed"])
+    assert rows.reads_sensors(ROWS["expert-guarded"]) and rows.reads_sensors(ROWS["policy"])
+
+
+def test_the_suite_of_families_names_all_of_them_without_twins():
+    assert set(suites.suite("families").scenarios) == set(FAMILIES)
 
 
 def test_unknown_names_are_answered_with_the_nearest():
