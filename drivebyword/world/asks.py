@@ -31,7 +31,7 @@ class Instant:
     s: float
     """Arc length of the ego's front bumper on the stage's way."""
     aside: float
-    """Metres the ego's rear axle is left of the way's middle."""
+    """Metres the ego's rear axle is beside the way's middle, away from the kerb."""
     speed: float
     accel: float
     """The ego's, m/s2 along its heading."""
@@ -134,7 +134,7 @@ def holds(line: float, name: str) -> Ask:
 
 
 def makes_way(seconds: float, aside: float) -> Ask:
-    """So long after the event began, the ego is so many metres right of the way's middle until they are past."""
+    """So long after the event, the ego is so many metres nearer the kerb than the way's middle until they are past."""
 
     def ask(now: Instant) -> str | None:
         behind = any(_behind(now.box, them) for them in now.them.values())

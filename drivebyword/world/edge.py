@@ -74,7 +74,7 @@ class EdgeWatch:
         now = Instant(
             time_s=cue.time_s,
             s=cue.s,
-            aside=self._stage.way.locate(state.x, state.y)[1],
+            aside=-self._stage.graph.road_map.kerb * self._stage.way.locate(state.x, state.y)[1],
             speed=cue.speed,
             accel=state.accel,
             box=box,

@@ -34,7 +34,7 @@ from drivebyword.world.reward import Earnings, Motion
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.saying import wording_of
 from drivebyword.world.scenario import Scenario, Scene
-from drivebyword.world.stage import Stage
+from drivebyword.world.stage import Stage, set_stage
 from drivebyword.world.starts import settle, starting_speed
 from drivebyword.world.traffic import Traffic
 from drivebyword.world.wanted import Wanted, scenario_of
@@ -142,10 +142,10 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         wanted = Wanted.of(options or {}, self.scenario)
         super().reset(seed=seed)
         seed = int(self.np_random.integers(*self.seeds)) if seed is None else seed
-        self._over = True  # a reset that fails leaves nothing to step
+        self._over, self._play = True, None  # a reset that fails leaves nothing to step
         self.scene = wanted.scene(seed)
         self._faults = Faults(self.scene.faults, self.rig, seed, self.dt)
-        typed, wording, stage = wanted.typed, wording_of(wanted.wording), self._set_stage()
+        typed, wording, stage = wanted.typed, wording_of(wanted.wording), set_stage(self.scene, self._places.get)
         self.weather = wanted.weather or (stage.weather if stage is not None else None) or self.scene.weather
         if self.scene.image or (stage is not None and stage.left_hand):
             wording = mirrored_wording(wording)
@@ -170,7 +170,11 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         if self._over:
             raise RuntimeError("the scene is over: call reset() first")
         actuation = actuation_of(action)
-        before, match, red = self._state, self._match, self._red_ahead()
+        before, match, red = (
+            self._state,
+            self._match,
+            self.traffic.signals.stops(self.graph, self._match, self.mission.route),
+        )
         told, motion = self.mission.index, self._motion()
         planned = self.traffic.planned_speed()
         self._state = advance(before, actuation, self.dt, self._body)
@@ -190,8 +194,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._end(happened, moment)
         self._refresh(self._happened)
         earned = self._earnings.add(motion, told, self._info, self.mission.instructions)
-        timeout = self._ended == "timeout"
-        return self.observed(), earned, self._over and not timeout, timeout, self._info
+        return self.observed(), earned, self._over and self._ended != "timeout", self._ended == "timeout", self._info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """Return a 640x360 picture for people, when made with render_mode rgb_array."""
@@ -254,18 +257,6 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
     def _motion(self) -> Motion:
         s = self._state
         return s.speed, s.yaw_rate, self._odometer.accel, s.speed * s.yaw_rate
-
-    def _set_stage(self) -> Stage | None:
-        """Build the scene of an edge case's family; None in nominal scenes."""
-        self._play = None
-        if self.scene.family is None:
-            return None
-        stage = Stage(self.scene.seed, self.scene.family.name, self.scene.twin, self._places.get)
-        self.scene.family.build(stage)
-        left_hand = stage.left_hand != self.scene.town.left_hand
-        if left_hand or self.scene.image:
-            stage.change_side(left_hand, self.scene.image)
-        return stage
 
     def _start(self, spawn: Spawn, script: list[str], wording: Any, stage: Stage | None) -> None:
         self._places.tidy()
@@ -352,18 +343,6 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             self._speed_factor = self.mission.speed_factor
             self.traffic.set_speed_factor(self._speed_factor)
 
-    def _red_ahead(self) -> bool:
-        """Tell whether the link the ego is about to take shows red."""
-        match, route = self._match, self.mission.route
-        if match is None or match.internal or match.wrong_way:
-            return False
-        links = [link for link in self.graph.links_from(match.lane) if link.tls is not None]
-        if not links:
-            return False
-        lanes = self.road_map.lanes
-        taken = [k for k in links if len(route) > 1 and lanes[k.to_lane].edge == route[1]] or links
-        return all(events.is_red(int(self.traffic.signals.link_state(k.tls, k.tls_index))) for k in taken)  # type: ignore[arg-type]
-
     def _end(self, happened: Event, moment: Moment) -> None:
         asked = self.mission.hold or self.mission.pull_over
         idle = not asked and self._state.speed < 0.3 and may_go(moment)
@@ -388,7 +367,6 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         """Let the sensors look and fill `info`."""
         self._look()
         match, s = self._match, self._state
-        inside = match is None or match.internal
         box = events.ego_box(s, self.car)
         if self._play is not None:
             self._play.look(s, self._snapshot.time_s, box, lambda: self._place.seen(self._snapshot, self.weather))
@@ -396,7 +374,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
             "events": int(happened),
             "snapshot": {name: getattr(self._snapshot, name) for name in Snapshot.__slots__},
             "route_completion": self.mission.completion,
-            "lane_offset": math.nan if match is None or inside else match.offset,
+            "lane_offset": math.nan if match is None or match.internal else match.offset,
             "time_to_collision": events.time_to_collision(box, s.speed, self._snapshot.agents.astype(np.float64)),
             "instruction_index": self.mission.index,
             "ended": self._ended,

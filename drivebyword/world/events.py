@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numba import njit
 
 from drivebyword.core.kinematics import CarConfig, CarState
-from drivebyword.core.records import PEOPLE, THINGS, AgentKind, Event, SignalState
+from drivebyword.core.records import PEOPLE, THINGS, AgentKind, Event
 from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.judging import STANDING
 
@@ -25,7 +25,6 @@ CRAWLING = 1.0
 TTC_HORIZON, TTC_STEP = 3.0, 0.15
 WRONG_WAY_S, OFFROAD_S = 1.5, 1.0
 _VULNERABLE = (*PEOPLE, AgentKind.BICYCLE, AgentKind.MOTORBIKE)
-_RED = (int(SignalState.RED), int(SignalState.RED_AMBER))
 
 
 @njit(cache=True)
@@ -233,8 +232,3 @@ def _beyond(point: Float[np.ndarray, " 2"], line: Float[np.ndarray, "2 2"], head
     if normal[0] * math.cos(heading) + normal[1] * math.sin(heading) < 0:
         normal = -normal
     return float((point - middle) @ normal)
-
-
-def is_red(state: int) -> bool:
-    """Tell whether a SignalState forbids passing."""
-    return state in _RED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,7 +197,9 @@ def load_road_map(net_file: Path) -> RoadMap:
     net_file = Path(net_file)
     if not net_file.exists():
         raise FileNotFoundError(f"network file {net_file} not found")
-    digest = hashlib.sha256(net_file.read_bytes()).hexdigest()[:16]
+    # netconvert's comment says when and where the file was made: equal networks have equal ids without it.
+    content = re.sub(rb"<!--.*?-->", b"", net_file.read_bytes(), count=1, flags=re.DOTALL)
+    digest = hashlib.sha256(content).hexdigest()[:16]
     parsed = net_file.with_name(f"{net_file.name}.{digest}.v{CACHE_VERSION}.npz")
     try:
         with np.load(parsed, allow_pickle=False) as archive:

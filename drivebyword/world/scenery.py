@@ -10,16 +10,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
-from numba import njit
-from PIL import Image, ImageDraw
 
 from drivebyword.core.geometry import arc_lengths, box_corners
-from drivebyword.world.markings import offset_line, ribbon, road_area
+from drivebyword.world.markings import offset_line
 from drivebyword.world.roads import Lane, RoadMap
+from drivebyword.world.site import Site
 from drivebyword.world.solids import (
     BOX,
     CROWN,
@@ -134,91 +132,6 @@ def _hull(points: np.ndarray) -> np.ndarray:
     return np.array(chains)
 
 
-@njit(cache=True)
-@no_type_check
-def _is_free(taken, x0, y0, x, y, yaw, length, width):  # type: ignore[no-untyped-def]
-    """Tell whether no cell that points a metre apart in a rectangle meet is taken, and none is off the raster."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    along, across = max(2, int(length) + 2) - 1, max(2, int(width) + 2) - 1
-    free = True
-    for i in range(along + 1):
-        u = (i * (1.0 / along) - 0.5 if i < along else 0.5) * length
-        for j in range(across + 1):
-            v = (j * (1.0 / across) - 0.5 if j < across else 0.5) * width
-            column, row = int(x + u * c - v * s - x0), int(y + u * s + v * c - y0)
-            if column < 0 or row < 0 or column >= taken.shape[1] or row >= taken.shape[0]:
-                return False
-            free = free and not taken[row, column]
-    return free
-
-
-@njit(cache=True)
-@no_type_check
-def _take(taken, x0, y0, x, y, yaw, length, width):  # type: ignore[no-untyped-def]
-    """Mark the cells that points half a metre apart in a rectangle meet."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    along, across = int(length * 2) + 1, int(width * 2) + 1
-    for i in range(along + 1):
-        u = (i * (1.0 / along) - 0.5 if i < along else 0.5) * length
-        for j in range(across + 1):
-            v = (j * (1.0 / across) - 0.5 if j < across else 0.5) * width
-            column, row = int(x + u * c - v * s - x0), int(y + u * s + v * c - y0)
-            taken[min(max(row, 0), taken.shape[0] - 1), min(max(column, 0), taken.shape[1] - 1)] = 2
-
-
-@njit(cache=True)
-@no_type_check
-def _corner_gap(corners, radius, x, y):  # type: ignore[no-untyped-def]
-    """Return the distance from a place to the nearest circle."""
-    gap = np.inf
-    for k in range(corners.shape[0]):
-        gap = min(gap, np.hypot(corners[k, 0] - x, corners[k, 1] - y) - radius[k])
-    return gap
-
-
-class _Site:
-    """A raster of taken ground, and the rows placed so far."""
-
-    def __init__(self, road_map: RoadMap, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.origin = np.asarray(road_map.bounds[:2], float) - 60.0
-        size = np.asarray(road_map.bounds[2:], float) + 60.0 - self.origin
-        image = Image.new("L", (int(size[0]), int(size[1])), 0)
-        draw = ImageDraw.Draw(image)
-        for polygon in road_area(road_map, 0.5):
-            draw.polygon((polygon - self.origin).ravel().tolist(), fill=1, outline=1)
-        self.taken = np.array(image)
-        driven = Image.new("L", image.size, 0)
-        draw = ImageDraw.Draw(driven)
-        for lane in road_map.lanes.values():
-            if lane.kind in ("drive", "internal"):
-                band = ribbon(lane.line, lane.width / 2 + 0.3, -lane.width / 2 - 0.3)
-                draw.polygon((band - self.origin).ravel().tolist(), fill=1, outline=1)
-        self.driven = np.array(driven)
-        self.corners = np.array([j.center for j in road_map.junctions]).reshape(-1, 2)
-        self.corner_radius = np.array([np.hypot(*(j.outline - j.center).T).max() for j in road_map.junctions])
-        self.floats: list[list[float]] = []
-        self.codes: list[list[int]] = []
-        self.solids: list[tuple[float, ...]] = []
-        self.paved: list[tuple[float, ...]] = []
-
-    def add(self, row: tuple[list[float], list[int]]) -> None:
-        self.floats.append(row[0])
-        self.codes.append(row[1])
-
-    def free(self, x: float, y: float, yaw: float, length: float, width: float) -> bool:
-        """Tell whether an oriented rectangle lies on free ground."""
-        return _is_free(self.taken, *self.origin.tolist(), x, y, yaw, length, width)
-
-    def take(self, x: float, y: float, yaw: float, length: float, width: float) -> None:
-        """Mark an oriented rectangle as used."""
-        _take(self.taken, *self.origin.tolist(), x, y, yaw, length, width)
-
-    def corner_gap(self, x: float, y: float) -> float:
-        """Return the distance to the nearest junction's edge."""
-        return _corner_gap(self.corners, self.corner_radius, x, y)
-
-
 def build_scenery(road_map: RoadMap, seed: int = 0) -> Scenery:
     """Furnish a town; the same map and seed give the same scenery.
 
@@ -226,7 +139,7 @@ def build_scenery(road_map: RoadMap, seed: int = 0) -> Scenery:
     """
     if road_map.left_hand:
         return build_scenery(road_map.mirrored(), seed).mirrored()
-    site = _Site(road_map, np.random.default_rng([seed, int(road_map.id, 16) % 2**32]))
+    site = Site(road_map, np.random.default_rng([seed, int(road_map.id, 16) % 2**32]))
     kerbs = _kerbs(road_map)
     _sign_posts(site, road_map)
     for line in kerbs:
@@ -264,7 +177,7 @@ def _places(line: np.ndarray, start: float, end: float, step: float) -> Iterator
             yield p, np.array([q[1], -q[0]])
 
 
-def _row_of_buildings(site: _Site, line: np.ndarray) -> None:
+def _row_of_buildings(site: Site, line: np.ndarray) -> None:
     rng, length = site.rng, float(arc_lengths(line)[-1])
     suburb = rng.random() < 0.5
     at = 9.0 + rng.uniform(0, 5)
@@ -280,7 +193,7 @@ def _row_of_buildings(site: _Site, line: np.ndarray) -> None:
         at += front + float(rng.uniform(3, 7) if suburb else rng.choice([0.6, 2.0, 6.0]))
 
 
-def _building(site: _Site, x: float, y: float, yaw: float, front: float, depth: float, suburb: bool) -> None:
+def _building(site: Site, x: float, y: float, yaw: float, front: float, depth: float, suburb: bool) -> None:
     rng = site.rng
     wall = np.array(WALLS[rng.integers(len(WALLS))]) + rng.uniform(-10, 10, 3)
     height = float(3.0 * rng.integers(1, 3) + 0.5) if suburb else float(3.1 * rng.integers(2, 7) + 0.9)
@@ -297,7 +210,7 @@ def _building(site: _Site, x: float, y: float, yaw: float, front: float, depth: 
     site.paved.append((x, y, yaw, front, depth))
 
 
-def _tree(site: _Site, x: float, y: float, street: bool) -> None:
+def _tree(site: Site, x: float, y: float, street: bool) -> None:
     rng = site.rng
     size = float(rng.uniform(0.8, 1.1) if street else rng.uniform(0.9, 1.5))
     leaf = np.array(LEAVES[rng.integers(len(LEAVES))]) + rng.uniform(-8, 8, 3)
@@ -320,7 +233,7 @@ def _tree(site: _Site, x: float, y: float, street: bool) -> None:
     site.take(x, y, 0.0, 2.5, 2.5)
 
 
-def _row_of_trees(site: _Site, line: np.ndarray) -> None:
+def _row_of_trees(site: Site, line: np.ndarray) -> None:
     length = float(arc_lengths(line)[-1])
     if site.rng.random() < 0.15:
         return
@@ -330,7 +243,7 @@ def _row_of_trees(site: _Site, line: np.ndarray) -> None:
             _tree(site, float(x), float(y), True)
 
 
-def _row_of_lamps(site: _Site, line: np.ndarray) -> None:
+def _row_of_lamps(site: Site, line: np.ndarray) -> None:
     length = float(arc_lengths(line)[-1])
     for p, right in _places(line, 12.0, length - 8.0, 34.0):
         x, y = (float(v) for v in p + right * 0.9)
@@ -349,7 +262,7 @@ def _row_of_lamps(site: _Site, line: np.ndarray) -> None:
         site.take(x, y, 0.0, 1.0, 1.0)
 
 
-def _scattered_trees(site: _Site) -> None:
+def _scattered_trees(site: Site) -> None:
     rng = site.rng
     size = np.array(site.taken.shape[::-1])
     for _ in range(int(size.prod() / 450)):
@@ -358,7 +271,7 @@ def _scattered_trees(site: _Site) -> None:
             _tree(site, float(x), float(y), False)
 
 
-def _sign_posts(site: _Site, road_map: RoadMap) -> None:
+def _sign_posts(site: Site, road_map: RoadMap) -> None:
     """Put up every sign: a post, and before it a plate as high as it is wide that throws light back."""
     width, top = PLATE
     for sign in road_map.signs:
@@ -372,7 +285,7 @@ def _sign_posts(site: _Site, road_map: RoadMap) -> None:
         site.take(x, y, 0.0, 2.0, 2.0)
 
 
-def _signal_posts(site: _Site, road_map: RoadMap) -> None:
+def _signal_posts(site: Site, road_map: RoadMap) -> None:
     """Add head boxes, and posts: near heads on their own, far heads of one street on an arm from the right kerb."""
     arms: dict[str, list[np.ndarray]] = defaultdict(list)
     grey = (70, 72, 76)

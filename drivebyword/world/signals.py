@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from drivebyword.core.records import SignalState
-from drivebyword.world.graph import RoadGraph
+from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.roads import RoadMap
 
 
@@ -68,6 +69,16 @@ class Signals:
             phase = min(int(np.searchsorted(ends, at, side="right")), len(durations) - 1)
             lights.setPhase(name, phase)
             lights.setPhaseDuration(name, max(self.dt, float(ends[phase] - at)))
+
+    def stops(self, graph: RoadGraph, match: LaneMatch | None, route: Sequence[str]) -> bool:
+        """Tell whether the link that leads from a place on to the route's next edge shows red."""
+        if match is None or match.internal or match.wrong_way:
+            return False
+        links = [link for link in graph.links_from(match.lane) if link.tls is not None]
+        lanes = graph.road_map.lanes
+        taken = [k for k in links if len(route) > 1 and lanes[k.to_lane].edge == route[1]] or links
+        states = [self.link_state(k.tls, k.tls_index) for k in taken if k.tls is not None and k.tls_index is not None]
+        return bool(states) and all(state in (SignalState.RED, SignalState.RED_AMBER) for state in states)
 
     # ------------------------------------------------------------------ orders
 

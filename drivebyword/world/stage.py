@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -29,6 +29,9 @@ from drivebyword.world.signs import BESIDE
 from drivebyword.world.solids import SignKind, sign_code
 from drivebyword.world.starts import place_for
 from drivebyword.world.town import POOL_SIZES, SPLIT_STARTS
+
+if TYPE_CHECKING:
+    from drivebyword.world.scenario import Scene
 
 Range = tuple[float, float]
 Choice = TypeVar("Choice")
@@ -336,3 +339,15 @@ class Stage:
 def _heading(path: Float[np.ndarray, "P 2"]) -> float:
     """Return the direction from a path's first point to its last."""
     return float(np.arctan2(*(path[-1] - path[0])[::-1]))
+
+
+def set_stage(scene: Scene, town: Callable[..., Place]) -> Stage | None:
+    """Build the scene of an edge case's family, on its side of the road; None for a nominal scene."""
+    if scene.family is None:
+        return None
+    stage = Stage(scene.seed, scene.family.name, scene.twin, town)
+    scene.family.build(stage)
+    left_hand = stage.left_hand != scene.town.left_hand
+    if left_hand or scene.image:
+        stage.change_side(left_hand, scene.image)
+    return stage
