@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from drivebyword.core.seeds import TEST_SEEDS, split_of
 from drivebyword.world.families import FAMILIES, HELD_OUT
 from drivebyword.world.outside import OutsideMap, about, imported
-from drivebyword.world.scenario import ON, TWIN
+from drivebyword.world.scenario import ON, TWIN, Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +95,17 @@ def suite_hash(chosen: Suite) -> str:
 
     definition = dataclasses.asdict(chosen)
     recipes = [find_scenario(name) for name in chosen.scenarios]
-    definition["recipes"] = [repr(recipe) for recipe in recipes]
+    definition["recipes"] = [_told(recipe) for recipe in recipes]
     maps = [about(imported(recipe.town))["net_sha256"] for recipe in recipes if isinstance(recipe.town, OutsideMap)]
     if maps:  # what is in a map's file decides, not where it lies
         definition["maps"] = maps
     definition["intents"] = INTENT_SHARES
-    left_hand = [name for name in chosen.scenarios if find_scenario(name).left_hand]
-    definition |= {"left_hand": left_hand} if left_hand else {}
     raw = json.dumps(definition, sort_keys=True)
     return hashlib.sha256(raw.encode()).hexdigest()[:16]
+
+
+def _told(recipe: Scenario) -> dict[str, str]:
+    """Return what a recipe says besides the defaults: a range that comes to Scenario later changes no suite's hash."""
+    usual = type(recipe)(name="")
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    return {name: repr(value) for name, value in fields.items() if value != getattr(usual, name)}

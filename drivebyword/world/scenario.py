@@ -7,7 +7,7 @@ passenger's script. Splits follow `core.seeds`; no town is shared between splits
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -96,9 +96,8 @@ class Scenario:
     """One town or outside map for every seed, instead of the split's pool."""
     family: Family | None = None
     twin: bool = False
-    left_hand: bool = field(default=False, repr=False)
-    """In towns with left-hand traffic: the same scenes, mirrored, and asked for accordingly. Not in the repr, which
-    the hashes of suites written before go by."""
+    left_hand: bool = False
+    """In towns with left-hand traffic: the same scenes, mirrored, and asked for accordingly."""
     faults: tuple[FaultConfig, ...] = ()
 
     def __post_init__(self) -> None:
