@@ -198,7 +198,7 @@ def cut_sign(spans, n, f, code, dirx, diry, cam, light):  # type: ignore[no-unty
     if t >= out or t < 0.25 or face > 1:
         return n
     size, middle = 0.5 * (f[Z1] - f[Z0]), 0.5 * (f[Z0] + f[Z1])
-    gain = light[AMBIENT] * face_light(cs, sn, face)
+    gain = light[AMBIENT] * face_light(cs, sn, face, light[SUN_SIDE])
     if light[HEAD] > 0.0:
         gain += headlight(light, cam[0] + t * dirx, cam[1] + t * diry) * (4.0 if face == 0 else 1.0)
     across = (oy + t * dy) / f[HW] * (-1.0 if code[FLAGS] & MIRRORED else 1.0)
