@@ -42,6 +42,8 @@ HORIZON = 5
 STAND_OFF, SLACK = 2.5, 1.5
 """Metres between the front bumper and a stop line, and how much of that may be used up rather than brake hard."""
 AMBER_BRAKE = 3.0
+HARD = 6.0
+"""m/s2 that a driver keeps for when it is needed (Euro NCAP CCRb's lead brakes with it)."""
 DIRECTED_GAP, PAST_FLAGGER, BESIDE_WORKS = 6.0, 6.5, 15.0
 """Metres kept to who signals stop; m/s past a flagger who lets traffic through (25 km/h are allowed); metres within
 which the works go on."""
@@ -252,6 +254,10 @@ class Expert:
     ) -> Limit:
         """Name the cause of SUMO's own plan as well as it can be told."""
         accel = (plan.speed - state.speed) / self.dt
+        if sight.leader is not None and not plan.foes and plan.leader is not None:
+            # SUMO opens too small a gap within one step; nobody brakes like that who could still stop behind.
+            enough = state.speed**2 / (2 * max(sight.leader.gap - 2.0, 0.5))
+            accel = max(accel, -max(HARD, enough))
         stops = plan.speed < 0.5 or accel < -1.0
         limit = Limit(cause="crossing_traffic", relation="junction_ahead", accel=accel, stops=stops)
         person, leader = sight.person, sight.leader
