@@ -79,6 +79,7 @@ OF_THE_STAGE = {
     "signal_dark_or_flashing": {"signals_off", "held_green"},
     "wrong_lane_signal": {"held_green", "red_s"},
     "fully_blocked_road": {"barred_s"},
+    "low_sun": {"weather"},
 }
 """Where the edge element is not an actor: what of the stage may differ."""
 CUES = [

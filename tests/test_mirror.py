@@ -86,6 +86,7 @@ def test_a_mirror_leaves_out_nothing_a_map_holds(right):
     held = {field.name for field in fields(RoadMap)}
     assert held == {
         "id", "net_file", "lanes", "links", "junctions", "signals", "stop_lines", "crossings", "bounds", "left_hand",
+        "signs", "roundabouts",
     }  # fmt: skip
     assert {field.name for field in fields(SignalHead)} == {"x", "y", "z", "yaw", "lane", "tls", "tls_index"}
     image = right.mirrored()

@@ -47,6 +47,14 @@ def require_one_of(config: object, name: str, known: Sequence[str]) -> None:
         raise ValueError(f"{_named(config, name)} must be one of {', '.join(known)}, got {value!r}")
 
 
+def require_kind(config: object, **kinds: Any) -> None:
+    """Raise ValueError unless each named field is of its type."""
+    for name, kind in kinds.items():
+        if not isinstance(getattr(config, name), kind):
+            said = str(kind) if not isinstance(kind, type) else kind.__name__
+            raise ValueError(f"{_named(config, name)} must be {said}, got {getattr(config, name)!r}")
+
+
 def _is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 

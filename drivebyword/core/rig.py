@@ -12,7 +12,7 @@ from math import cos, radians, sin, tan
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.core.ranges import require_one_of, require_whole, require_within
+from drivebyword.core.ranges import require_kind, require_one_of, require_whole, require_within
 
 MOUNT_M = (-10.0, 10.0)
 """How far from the rear axle a sensor may sit."""
@@ -28,6 +28,10 @@ class Distortion:
     p1: float = 0.0
     p2: float = 0.0
     k3: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number."""
+        require_within(self, k1=(-10.0, 10.0), k2=(-10.0, 10.0), p1=(-1.0, 1.0), p2=(-1.0, 1.0), k3=(-10.0, 10.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ class CameraConfig:
         require_within(self, yaw=TURN, pitch=(-1.5, 1.5))
         if self.vertical_fov_deg is not None:
             require_within(self, vertical_fov_deg=(1.0, 170.0))
+        require_kind(self, distortion=Distortion | None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +133,10 @@ class RadarNoise:
     missed: float = 0.05
     """Share of detections that are lost."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no scan could err by."""
+        require_within(self, azimuth_deg=(0.0, 45.0), mirror_rate=(0.0, 1.0), clutter=(0.0, 1000.0), missed=(0.0, 1.0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RadarConfig:
@@ -147,6 +156,7 @@ class RadarConfig:
         """Refuse what no ray could be cast with."""
         require_whole(self, columns=(1, 4096), rows=(1, 256), detections=(1, 4096))
         require_within(self, fov_deg=(1.0, 360.0), range_max=(1.0, 1000.0), x=MOUNT_M, z=(0.05, 10.0))
+        require_kind(self, noise=RadarNoise | None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +170,10 @@ class OdometryConfig:
     """Deviation of the gyroscope's constant error, rad/s (0.1 degrees a second: a cheap MEMS part switched on)."""
     gyro_walk: float = 0.0001
     """How far that error wanders, rad/s in a second, growing with the square root of time (bias instability)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no car could drive by."""
+        require_within(self, wheel_scale=(0.0, 0.5), gyro_bias=(0.0, 1.0), gyro_walk=(0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +189,7 @@ class RigConfig:
 
     def __post_init__(self) -> None:
         """Refuse two cameras of one name."""
+        require_kind(self, lidar=LidarConfig | None, radar=RadarConfig | None, odometry=OdometryConfig | None)
         names = [camera.name for camera in self.cameras]
         if len(set(names)) < len(names):
             raise ValueError(f"RigConfig.cameras must have a name each, got {', '.join(names)}")

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.kinematics import CarState
+from drivebyword.core.records import AgentKind
 from drivebyword.world.asks import Instant
 from drivebyword.world.cast import Cast, Cue
 from drivebyword.world.events import time_to_collision
@@ -26,12 +27,14 @@ class EdgeWatch:
         self.record = EdgeRecord(family=stage.name, twin=stage.twin, preventable=stage.preventable)
         self._critical = False
         self._scripted = any(beat.edge for actor in cast.actors for beat in actor.beats)
-        self._rows = [k for k, actor in enumerate(cast.actors) if actor.name in stage.edge_actors]
+        self._element = [k for k, actor in enumerate(cast.actors) if actor.name in stage.edge_actors]
+        # A sign announces the event; it is not what one might meet.
+        self._rows = [k for k in self._element if cast.actors[k].body.kind != AgentKind.SIGN]
 
     @property
     def keys(self) -> tuple[int, ...]:
-        """Return the snapshot keys of those the scene is about."""
-        return tuple(self.cast.keys[k] for k in self._rows)
+        """Return the snapshot keys of what the twin goes without."""
+        return tuple(self.cast.keys[k] for k in self._element)
 
     def rows(self) -> list[int]:
         """Return the cast's rows of those the scene is about who are there now."""

@@ -109,7 +109,7 @@ def _daylight(weather: Weather) -> Float[np.ndarray, " 21"]:
     return light
 
 
-def _overcast(light: Float[np.ndarray, " 20"], weather: Weather) -> None:
+def _overcast(light: Float[np.ndarray, " 21"], weather: Weather) -> None:
     """Draw clouds over the sky, rain into the air and water onto the road."""
     cloud = min(1.0, 0.4 + weather.rain / 10.0)
     light[INV_VIS] += weather.rain_extinction

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from drivebyword.core.faults import FaultConfig, fault_of
-from drivebyword.core.ranges import require_ranges
+from drivebyword.core.ranges import require_kind, require_ranges
 from drivebyword.core.records import JUNCTION_INTENTS, other_side
 from drivebyword.core.rig import Weather
 from drivebyword.core.seeds import split_of
@@ -115,9 +115,7 @@ class Scenario:
             raise ValueError(
                 f"Scenario.conditions must be shares of {', '.join(CONDITIONS)} that add up to 1, got {shares!r}"
             )
-        for name, kind in (("name", str), ("town", MapSource | None), ("family", Family | None), ("twin", bool)):
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"Scenario.{name} must be {kind}, got {getattr(self, name)!r}")
+        require_kind(self, name=str, town=MapSource | None, family=Family | None, twin=bool, left_hand=bool, faults=tuple)
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""

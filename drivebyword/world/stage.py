@@ -266,12 +266,9 @@ class Stage:
 
     def sign(self, kind: SignKind, s: float, value: int = 0) -> None:
         """Put up a sign at the right kerb that tells of what the scene is about; the twin goes without."""
-        if not self.twin:
-            place = self.turned(s, -self.kerb() - BESIDE, np.pi)
-            says = Lights(sign_code(kind, value))
-            self.add(
-                Actor(name=f"sign {kind.name.lower()}", body=SIGN, path=place, s=5.0, lights=says, in_traffic=False)
-            )
+        place, says = self.turned(s, -self.kerb() - BESIDE, np.pi), Lights(sign_code(kind, value))
+        name = f"sign {kind.name.lower()}"
+        self.edge(Actor(name=name, body=SIGN, path=place, s=5.0, lights=says, in_traffic=False))
 
     def ask(self, *asks: Ask) -> None:
         """Ask something of the driver besides no harm; nothing is asked in the twin."""
