@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drivebyword.world.building import build_map
-from drivebyword.world.outside import OutsideMap
 from test_sensors import DAY, NIGHT, empty_scenery, scene, street
 
 from drivebyword.core.geometry import project
 from drivebyword.core.records import AgentKind
+from drivebyword.world.building import build_map
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.ground import Ground
+from drivebyword.world.outside import OutsideMap
 from drivebyword.world.rigs import tiny
 from drivebyword.world.roads import Link, RoadMap, Sign, SignKind, TownConfig, build_town
 from drivebyword.world.scenario import find_scenario

@@ -115,7 +115,9 @@ class Scenario:
             raise ValueError(
                 f"Scenario.conditions must be shares of {', '.join(CONDITIONS)} that add up to 1, got {shares!r}"
             )
-        require_kind(self, name=str, town=MapSource | None, family=Family | None, twin=bool, left_hand=bool, faults=tuple)
+        require_kind(
+            self, name=str, town=MapSource | None, family=Family | None, twin=bool, left_hand=bool, faults=tuple
+        )
 
     def sample(self, seed: int) -> Scene:
         """Draw the scene of a seed."""
