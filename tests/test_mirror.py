@@ -12,6 +12,7 @@ from drivebyword.core.records import INTENTS, Snapshot, other_side
 from drivebyword.core.rig import CameraConfig
 from drivebyword.tokens.grammar import parse_intent, wordings_of
 from drivebyword.world.env import DrivingEnv
+from drivebyword.world.families import FAMILIES
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.ground import Ground
 from drivebyword.world.mirror import mirror, mirror_rig, mirror_sentence, mirror_snapshot
@@ -248,3 +249,18 @@ def test_sentences_keep_their_manners():
     assert mirror_sentence("stop right now") == "stop right now"
     assert mirror_sentence("turn leftwards") == "turn rightwards"
     assert mirror_sentence("go lft at the next corner") == "go right at the next corner"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_expert_drives_the_image_of_every_family_as_its_mirror(env, name):
+    """Whoever writes `left` where it means away from the kerb is found out here."""
+    ways = []
+    for image in (False, True):
+        _, info = env.reset(seed=1_000_003, options={"scenario": name, "mirror": image})
+        way = [env.pose()]
+        while info["ended"] is None and len(way) < 160:
+            *_, info = env.step(env.expert().act[0])
+            way.append(env.pose())
+        ways.append(np.array(way) * (np.array([1.0, -1.0, -1.0]) if image else 1.0))
+    assert len(ways[0]) == len(ways[1])
+    np.testing.assert_allclose(ways[0], ways[1], atol=1e-6)

@@ -196,7 +196,7 @@ def find_gap(
     pace = np.hypot(them[:, 6], them[:, 7])
     ahead = (them[:, 0] - snapshot.ego[0]) * np.cos(way) + (them[:, 1] - snapshot.ego[1]) * np.sin(way)
     facing = np.cos(them[:, 2] - way)
-    meets = (facing < -0.5) & (span.link.direction == "left") | (np.abs(facing) < 0.7) & dark
+    meets = (facing < -0.5) & (span.link.direction == turn_across) | (np.abs(facing) < 0.7) & dark
     comes = meets & (pace > 4.0) & (ahead > 0.0)
     rows = np.flatnonzero(comes & ~np.isin(snapshot.agent_kind, PEOPLE))
     if not len(rows):

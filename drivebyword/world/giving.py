@@ -1,4 +1,4 @@
-"""Way for an emergency vehicle: a track and the agents in, the same track along the lane's right edge out."""
+"""Way for an emergency vehicle: a track and the agents in, the same track along the lane's edge at the kerb out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LEAST = 10.0
 class GivingWay:
     """Lets emergency vehicles pass."""
 
-    def __init__(self, car: CarConfig) -> None:
-        self.car = car
+    def __init__(self, car: CarConfig, kerb: float) -> None:
+        self.car, self.kerb = car, kerb
         self.reset()
 
     def reset(self) -> None:
@@ -54,9 +54,9 @@ class GivingWay:
         room = min(LASTS_S * max(speed, PACE), junction - s - 2 * REACH)
         if here.link is not None or room < LEAST:
             return track
-        aside = (here.lane.width - self.car.width) / 2 - KERB
+        aside = self.kerb * ((here.lane.width - self.car.width) / 2 - KERB)
         self._base, self._back = track, s + REACH + room
-        self._bent = shifted(shifted(track, s, offset, -aside, REACH), self._back, 0.0, aside, REACH)
+        self._bent = shifted(shifted(track, s, offset, aside, REACH), self._back, 0.0, -aside, REACH)
         return self._bent
 
     def _lead_back(self, track: Track, s: float, x: float, y: float) -> Track:

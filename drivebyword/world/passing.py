@@ -100,8 +100,9 @@ class Passing:
         if bent is None and begun and plan is not None:
             self._plan, bent = plan, plan.bent
         if bent is None:
-            # Far enough back to swing out from there.
-            self.wait_at = found[0] - ROOM - 1.5 * (found[3] + self.car.width / 2 + LEAST_AIR)
+            # Far enough back to swing out from there, away from the kerb.
+            out = found[3] if self.graph.road_map.kerb < 0 else -found[2]
+            self.wait_at = found[0] - ROOM - 1.5 * (out + self.car.width / 2 + LEAST_AIR)
         return track if bent is None else bent
 
     def _round(
