@@ -29,6 +29,8 @@ LEAST_SPEED = 1.0
 """m/s assumed of who stands: pulling off into the ego is foreseen too."""
 PATIENCE_S, FREED_S, FREED_SPEED = 4.0, 3.0, 2.5
 """Who has waited this long in a junction for a standing ego goes first, for so long, at this speed."""
+UNTIE_REACH = 30.0
+"""Metres between middles beyond which the ego cannot be whom somebody follows within 10 m of air."""
 TANGLED_S, TANGLE_REACH = 10.0, 30.0
 """Who has waited this long in a junction within so many metres, with only standing vehicles to yield to, is stuck."""
 CLEAR_AHEAD, CLEAR_ASIDE = 3.0, 2.0
@@ -81,14 +83,17 @@ def about_to_hit(
     return _about_to_hit(box, speed, yaw_rate, agents)
 
 
-def _follows(
-    box: Float[np.ndarray, " 5"], agents: Float[np.ndarray, "M 9"], aside: float, turn: float
-) -> Bool[np.ndarray, " M"]:
+@njit(cache=True)
+@no_type_check
+def _follows(box, agents, aside, turn):  # type: ignore[no-untyped-def]
     """Tell who is behind the ego, headed its way: at most `aside` metres beside its middle, `turn` radians askew."""
-    dx, dy, yaw = box[0] - agents[:, 0], box[1] - agents[:, 1], agents[:, 2]
-    along, across = dx * np.cos(yaw) + dy * np.sin(yaw), dy * np.cos(yaw) - dx * np.sin(yaw)
-    turned = np.abs((yaw - box[2] + np.pi) % (2 * np.pi) - np.pi)
-    return (along > 0.0) & (np.abs(across) < aside) & (turned < turn)
+    found = np.zeros(agents.shape[0], np.bool_)
+    for k in range(agents.shape[0]):
+        dx, dy, yaw = box[0] - agents[k, 0], box[1] - agents[k, 1], agents[k, 2]
+        along, across = dx * np.cos(yaw) + dy * np.sin(yaw), dy * np.cos(yaw) - dx * np.sin(yaw)
+        turned = abs((yaw - box[2] + np.pi) % (2 * np.pi) - np.pi)
+        found[k] = along > 0.0 and abs(across) < aside and turned < turn
+    return found
 
 
 def _is_clear_ahead(k: int, box: Float[np.ndarray, " 5"] | None, agents: Float[np.ndarray, "M 9"]) -> bool:
@@ -128,13 +133,15 @@ class Reflexes:
         for name in sorted(braking.keys() - self._braking.keys()):
             self._order(name, 0.0, _ALL_CHECKS)
             self._freed.pop(name, None)
-        for name in sorted((self._braking.keys() - braking.keys()) & set(names)):
-            self._order(name, -1.0, _ALL_CHECKS)
+        for name in sorted(self._braking.keys() - braking.keys()):
+            if name in names:
+                self._order(name, -1.0, _ALL_CHECKS)
         self._braking = braking
         self._ego_stands = self._ego_stands + self.dt if speed < 0.3 else 0.0
         if self._ego_stands > PATIENCE_S or self._freed:
-            # Who stands behind the ego is right to wait.
-            self._untie(names, _follows(box, vehicles, 2.5, 1.0))
+            # Who stands behind the ego is right to wait; who is far from it waits for somebody else.
+            near = np.hypot(vehicles[:, 0] - box[0], vehicles[:, 1] - box[1]) < UNTIE_REACH
+            self._untie(names, near & ~_follows(box, vehicles, 2.5, 1.0))
         if self._ego_stands > PATIENCE_S and not self._freed:
             self._untangle(box, names, agents)
 
@@ -158,21 +165,20 @@ class Reflexes:
             self._freed[name] = FREED_S
             self._order(name, FREED_SPEED, _NO_SAFE_GAP)
 
-    def _untie(self, names: list[str], behind: Bool[np.ndarray, " M"]) -> None:
+    def _untie(self, names: list[str], concerned: Bool[np.ndarray, " M"]) -> None:
         """Let those go whom only the standing ego keeps inside a junction."""
         vehicle = self.sumo.vehicle
         for name in [n for n in self._freed if n not in names]:
             del self._freed[name]
-        for name, follows in zip(names, behind):
-            left = self._freed.get(name)
-            if left is not None:
-                self._freed[name] = left - self.dt
-                if left <= 0.0:
-                    del self._freed[name]
-                    self._order(name, -1.0, _ALL_CHECKS)
-            elif (
+        for name, left in list(self._freed.items()):
+            self._freed[name] = left - self.dt
+            if left <= 0.0:
+                del self._freed[name]
+                self._order(name, -1.0, _ALL_CHECKS)
+        for name in (names[k] for k in np.flatnonzero(concerned)):
+            if (
                 name not in self._braking
-                and not follows
+                and name not in self._freed
                 and vehicle.getWaitingTime(name) > PATIENCE_S
                 and vehicle.getLaneID(name).startswith(":")
                 and self._leads(name, 10.0)

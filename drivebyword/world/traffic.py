@@ -347,6 +347,7 @@ class Traffic:
         people, vehicle, person = self.population, self._sumo.vehicle, self._sumo.person
         ex, ey = self._now.x, self._now.y
         rows: list[int] = []
+        names: list[str] = []
         values: list[float | int] = []
         get_position, get_angle, get_speed = vehicle.getPosition, vehicle.getAngle, vehicle.getSpeed
         get_signals = vehicle.getSignals
@@ -356,6 +357,7 @@ class Traffic:
             x, y = get_position(name)
             if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
                 rows.append(people.vehicle_rows[name])
+                names.append(name)
                 values += (x, y, get_angle(name), get_speed(name), get_signals(name))
         get_position, get_angle, get_speed = person.getPosition, person.getAngle, person.getSpeed
         for name in person.getIDList():
@@ -365,7 +367,6 @@ class Traffic:
                 values += (x, y, get_angle(name), get_speed(name), 0)
         found = self._assemble(rows, values)
         if not self._acted:
-            names = [f"v{row}" for row in rows if row < len(people.vehicle_rows)]
             self._reflexes.act(ego_box(self._now, self.car), self._now.speed, self._now.yaw_rate, names, found.agents)
             self._acted = True
         return found
