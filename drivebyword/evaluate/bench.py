@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drivebyword.core.rig import RigConfig
 from drivebyword.evaluate.report import commit, machine
+
+if TYPE_CHECKING:
+    from drivebyword.world.scenario import Scenario
 
 FRAMES, WARM_UP = 400, 30
 BARS = {"reference": 1000.0, "tiny": 500.0}
@@ -33,17 +36,21 @@ def bench_world(frames: int = FRAMES) -> dict[str, Any]:
     return {"bench": "world", "machine": machine(), "commit": commit(), "rows": rows}
 
 
-def _measure(rig: RigConfig, frames: int) -> dict[str, Any]:
-    from drivebyword.world.env import DrivingEnv
+def crowd() -> Scenario:
+    """Return the load: a small town, so that most are within the sensors' reach; a few more, since some arrive."""
     from drivebyword.world.roads import TownConfig
     from drivebyword.world.scenario import Scenario
 
-    # A small town, so that most are within the sensors' reach; a few more than the load, since some arrive.
     town = TownConfig(style="grid", size=3, size_y=3, block=70.0, main_lanes=2, side_lanes=2, seed=7)
-    crowd = Scenario(name="bench", vehicles=(53, 53), people=(17, 17), town=town)
-    env = DrivingEnv(rig=rig)
+    return Scenario(name="bench", vehicles=(53, 53), people=(17, 17), town=town)
+
+
+def _measure(rig: RigConfig, frames: int) -> dict[str, Any]:
+    from drivebyword.world.env import DrivingEnv
+
+    env, crowded = DrivingEnv(rig=rig), crowd()
     spent: dict[str, float] = {}
-    seed = _open_scene(env, crowd, 1, spent)
+    seed = _open_scene(env, crowded, 1, spent)
     place = env._place
     _clock(env.traffic, ("planned_speed", "step"), "sumo", spent)
     _clock(env.traffic, ("agents",), "gather", spent)
@@ -65,7 +72,7 @@ def _measure(rig: RigConfig, frames: int) -> dict[str, Any]:
         step += 1
         if info["ended"] is not None:
             kept = dict(spent)
-            seed = _open_scene(env, crowd, seed + 1, spent)
+            seed = _open_scene(env, crowded, seed + 1, spent)
             spent.update(kept)
     rows = _rows(rig.name, total / counted, {k: v / counted for k, v in spent.items()}, load / counted)
     return rows | _floor(env, rig)
