@@ -169,3 +169,23 @@ def hand_drive():
     from drivebyword.world.rigs import tiny
 
     return SimpleNamespace(episode=left_turn(), road_map=crossroads(), rig=tiny())
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    """Return roads, ground and scenery of one empty street."""
+    from empty_street import empty_scenery, street
+
+    from drivebyword.world.ground import Ground
+
+    road_map, scenery = street(), empty_scenery()
+    return road_map, Ground.build(road_map, scenery, tmp_path_factory.mktemp("ground")), scenery
+
+
+@pytest.fixture(scope="module")
+def sensors(town):
+    """Return the tiny rig on the empty street."""
+    from drivebyword.world.rigs import tiny
+    from drivebyword.world.sensors import Sensors
+
+    return Sensors(tiny(), *town)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_sensors import empty_scenery, street
+from empty_street import empty_scenery, street
 
 from drivebyword.world.ground import PALETTE, Ground
 from drivebyword.world.markings import Material, asphalt_of

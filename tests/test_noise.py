@@ -4,29 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_sensors import AgentKind, empty_scenery, scene, street
+from empty_street import AgentKind, scene
 
 from drivebyword.core.kinematics import CarConfig, CarState, advance
 from drivebyword.core.rig import OdometryConfig, RadarConfig, RadarNoise, RigConfig, Weather
 from drivebyword.world import echoes, rainfall
-from drivebyword.world.ground import Ground
 from drivebyword.world.odometer import Odometer
-from drivebyword.world.rigs import tiny
 from drivebyword.world.sensors import Sensors
 from drivebyword.world.solids import BOX, CAR_BODY, FACADE, solid
 
 DAY = Weather()
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    road_map, scenery = street(), empty_scenery()
-    return road_map, Ground.build(road_map, scenery, tmp_path_factory.mktemp("ground")), scenery
-
-
-@pytest.fixture(scope="module")
-def sensors(town):
-    return Sensors(tiny(), *town)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_sensors import DAY, NIGHT, empty_scenery, scene, street
+from empty_street import DAY, NIGHT, empty_scenery, scene, street
 
 from drivebyword.core.geometry import project
 from drivebyword.core.records import AgentKind

@@ -4,31 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_sensors import AgentKind, empty_scenery, scene, street
+from empty_street import AgentKind, scene
 
 from drivebyword.core.rig import CameraConfig, Distortion, RigConfig, Weather
 from drivebyword.evaluate import suites
 from drivebyword.loop.policies import load_policy
 from drivebyword.world.distortion import Warp, distorted, undistorted
 from drivebyword.world.env import DrivingEnv
-from drivebyword.world.ground import Ground
 from drivebyword.world.rigs import RIGS, rig, tiny
 from drivebyword.world.scenario import find_scenario
 from drivebyword.world.sensors import Lens, Sensors, mounted
 
 DAY = Weather()
 AHEAD = Weather(glare=1.0, sun_azimuth=0.0, sun_elevation=0.12)
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    road_map, scenery = street(), empty_scenery()
-    return road_map, Ground.build(road_map, scenery, tmp_path_factory.mktemp("ground")), scenery
-
-
-@pytest.fixture(scope="module")
-def sensors(town):
-    return Sensors(tiny(), *town)
 
 
 def tele(sensors, weather, key=1, of=7, seen=None):

@@ -170,11 +170,8 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         if self._over:
             raise RuntimeError("the scene is over: call reset() first")
         actuation = actuation_of(action)
-        before, match, red = (
-            self._state,
-            self._match,
-            self.traffic.signals.stops(self.graph, self._match, self.mission.route),
-        )
+        before, match = self._state, self._match
+        red = self.traffic.signals.stops(self.graph, match, self.mission.route)
         told, motion = self.mission.index, self._motion()
         planned = self.traffic.planned_speed()
         self._state = advance(before, actuation, self.dt, self._body)

@@ -71,11 +71,8 @@ class Expert:
     def __init__(self, road_map: RoadMap, graph: RoadGraph, car: CarConfig, dt: float) -> None:
         self.road_map, self.graph, self.car, self.dt = road_map, graph, car, dt
         self.wayfinder, self.foresight = Wayfinder(graph, car), Foresight(graph)
-        self.sidestep, self.passing, self.giving = (
-            Sidestep(graph, car, dt),
-            Passing(graph, car),
-            GivingWay(car, road_map.kerb),
-        )
+        self.sidestep, self.passing = Sidestep(graph, car, dt), Passing(graph, car)
+        self.giving = GivingWay(car, road_map.kerb)
         self._front = car.front
         self._head = {head.lane: k for k, head in enumerate(road_map.signals)}
         self.reset()

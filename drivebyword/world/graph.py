@@ -114,6 +114,24 @@ def _sort_into_cells(segments, x0, y0, columns, rows):  # type: ignore[no-untype
 
 @njit(cache=True)
 @no_type_check
+def _is_road(x, y, mask, x0, y0):  # type: ignore[no-untyped-def]
+    """Tell whether a place's cell of the drivable raster is road."""
+    column, row = int(np.floor((x - x0) / RASTER)), int(np.floor((y - y0) / RASTER))
+    return 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1] and mask[row, column]
+
+
+@njit(cache=True)
+@no_type_check
+def _are_road(points, mask, x0, y0):  # type: ignore[no-untyped-def]
+    """Tell it of every point."""
+    found = np.empty(points.shape[0], np.bool_)
+    for k in range(points.shape[0]):
+        found[k] = _is_road(points[k, 0], points[k, 1], mask, x0, y0)
+    return found
+
+
+@njit(cache=True)
+@no_type_check
 def _off_road(box, mask, x0, y0):  # type: ignore[no-untyped-def]
     """Count the corners of a box whose cell of the drivable raster is not road; and tell of its middle."""
     c, s = np.cos(box[2]), np.sin(box[2])
@@ -122,10 +140,7 @@ def _off_road(box, mask, x0, y0):  # type: ignore[no-untyped-def]
         along, across = 0.0, 0.0
         if k < 4:
             along, across = (0.5 if k % 2 == 0 else -0.5) * box[3], (0.5 if k < 2 else -0.5) * box[4]
-        column = int(np.floor((box[0] + along * c - across * s - x0) / RASTER))
-        row = int(np.floor((box[1] + along * s + across * c - y0) / RASTER))
-        inside = 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]
-        off = not inside or not mask[row, column]
+        off = not _is_road(box[0] + along * c - across * s, box[1] + along * s + across * c, mask, x0, y0)
         if k < 4:
             corners += off
         else:
@@ -289,15 +304,11 @@ class RoadGraph:
 
     def is_drivable(self, points: Float[np.ndarray, "P 2"]) -> Bool[np.ndarray, " P"]:
         """Tell which points lie on lanes or junctions cars may use."""
-        cells = np.floor((points - self.mask_origin) / RASTER).astype(np.int64)
-        rows, columns = self.drivable_mask.shape
-        inside = (cells >= 0).all(1) & (cells[:, 0] < columns) & (cells[:, 1] < rows)
-        cells[~inside] = 0
-        return inside & self.drivable_mask[cells[:, 1], cells[:, 0]]
+        return _are_road(np.asarray(points, np.float64), self.drivable_mask, *self.mask_origin.tolist())
 
     def off_road(self, box: Float[np.ndarray, " 5"]) -> tuple[int, bool]:
         """Tell how many corners of a box (centre x, y, yaw, length, width) are off the road, and if its middle is."""
-        return _off_road(box, self.drivable_mask, float(self.mask_origin[0]), float(self.mask_origin[1]))
+        return _off_road(box, self.drivable_mask, *self.mask_origin.tolist())
 
     def _build_index(self) -> None:
         """Lay every drive and internal lane's segments into grid cells."""

@@ -22,12 +22,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from drivebyword.core.geometry import wrap_angle
 from drivebyword.core.kinematics import CarState
 from drivebyword.core.seeds import TRAIN_SEEDS, require_seed, seed_range, split_of
 from drivebyword.world.env import DrivingEnv
+from drivebyword.world.observing import within
 from drivebyword.world.roads import TownConfig
 from drivebyword.world.scenario import Scenario
 from drivebyword.world.town import SPLIT_STARTS
@@ -78,7 +79,7 @@ class LaneKeeping(gymnasium.Env[Float32[np.ndarray, " 11"], Float32[np.ndarray, 
 
     def step(self, action: Any) -> tuple[Float32[np.ndarray, " 11"], float, bool, bool, dict[str, Any]]:
         """Hold steering and pedal for one decision period of 0.2 s."""
-        steering, pedal = _controls(action)
+        steering, pedal = within(action, (-1.0, -1.0), "two finite numbers (steering, pedal)")
         before = self.driving.pose()
         _, _, terminated, truncated, _ = self.driving.step(np.array([LOCK * steering, max(pedal, 0), max(-pedal, 0)]))
         ahead = self._way.track.heading_at(self._way.s)
@@ -126,16 +127,3 @@ def town_of(seed: int) -> TownConfig:
         style="grid", size=3, size_y=3, block=130.0, main_limit_kph=50.0, side_limit_kph=50.0, bend=0.12, jitter=0.1,
         signal_share=0.0, crossings=False, seed=first + seed % TOWNS,
     )  # fmt: skip
-
-
-def _controls(action: Any) -> Float[np.ndarray, " 2"]:
-    """Return an action brought into range. Raises ValueError for what is not two finite numbers."""
-    try:
-        given = np.asarray(action)
-    except (ValueError, TypeError, OverflowError):
-        given = np.empty(0)
-    if given.shape != (2,) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
-        raise ValueError(
-            f"the action must be two finite numbers (steering, pedal), got {' '.join(repr(action).split())[:80]}"
-        )
-    return np.clip(given.astype(np.float64), -1.0, 1.0)

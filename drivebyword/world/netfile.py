@@ -66,12 +66,12 @@ def _lane_kind(function: str, lane: ET.Element) -> str:
         return function
     if function == "walkingarea":
         return "walkarea"
-    if _takes(lane, "passenger"):
+    if takes(lane, "passenger"):
         return "internal" if function == "internal" else "drive"
-    return "sidewalk" if _takes(lane, "pedestrian") and function != "internal" else "reserved"
+    return "sidewalk" if takes(lane, "pedestrian") and function != "internal" else "reserved"
 
 
-def _takes(lane: ET.Element, vehicle: str) -> bool:
+def takes(lane: ET.Element, vehicle: str) -> bool:
     """Tell whether a vehicle class may use a lane: SUMO writes down the shorter of who may and who may not."""
     allowed, barred = lane.attrib.get("allow", "").split(), lane.attrib.get("disallow", "").split()
     if allowed:

@@ -44,14 +44,18 @@ def action_space() -> spaces.Box:
 
 def actuation_of(action: Any) -> Float64[np.ndarray, " 3"]:
     """Return an action brought into range. Raises ValueError for what is not three finite numbers."""
+    return within(action, (-1.0, 0.0, 0.0), "three finite numbers (steering, throttle, brake)")
+
+
+def within(action: Any, low: tuple[float, ...], what: str) -> Float64[np.ndarray, " N"]:
+    """Return an action clipped to [low, 1]. Raises ValueError where it is not `what`: a finite number for each."""
     try:
         given = np.asarray(action)
     except (ValueError, TypeError, OverflowError):
         given = np.empty(0)
-    if given.shape != (3,) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
-        said = " ".join(repr(action).split())[:80]
-        raise ValueError(f"the action must be three finite numbers (steering, throttle, brake), got {said}")
-    return np.clip(given.astype(np.float64), (-1.0, 0.0, 0.0), 1.0)
+    if given.shape != (len(low),) or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+        raise ValueError(f"the action must be {what}, got {' '.join(repr(action).split())[:80]}")
+    return np.clip(given.astype(np.float64), low, 1.0)
 
 
 def as_dict(seen: Observation, space: spaces.Dict | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from drivebyword.world.netfile import takes
 from drivebyword.world.town import run_tool, sumo_home, town_cache
 
 IMPORT_VERSION = 2
@@ -161,7 +162,7 @@ def _convert(config: OutsideMap, style: str, source: str, folder: Path) -> dict[
     net.write_text(re.sub(r"<!--.*?-->\s*", "", text, count=1, flags=re.DOTALL), encoding="utf-8")
     root = ET.parse(net).getroot()
     place = root.find("location")
-    if place is None or not any(_for_cars(lane) for lane in root.iter("lane")):
+    if place is None or not any(takes(lane, "passenger") for lane in root.iter("lane")):
         raise ValueError(f"map {config.path} holds no road that cars may use")
     west, south, east, north = (float(v) for v in place.attrib["convBoundary"].split(","))
     size = (round(east - west, 1), round(north - south, 1))
@@ -187,11 +188,6 @@ def _convert(config: OutsideMap, style: str, source: str, folder: Path) -> dict[
         "projection": None if projection in ("!", "-", ".") else projection,
         "original_bounds": [float(v) for v in place.attrib["origBoundary"].split(",")],
     }
-
-
-def _for_cars(lane: ET.Element) -> bool:
-    allowed = lane.attrib.get("allow")
-    return "passenger" in allowed.split() if allowed else "passenger" not in lane.attrib.get("disallow", "").split()
 
 
 def _options(config: OutsideMap, style: str) -> list[str]:
