@@ -211,9 +211,9 @@ def test_scenery_keeps_off_the_road(town):
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        (kernel, ("backdrop", "faces", "jit", "light", "noise", "plates", "solids", "texels")),
-        (ranging, ("jit", "noise", "solids")),
-        (radar, ("jit", "noise", "ranging", "solids")),
+        (kernel, ("angles", "backdrop", "faces", "jit", "light", "noise", "plates", "solids", "texels")),
+        (ranging, ("angles", "jit", "noise", "solids")),
+        (radar, ("angles", "jit", "noise", "ranging", "solids")),
         (bodies, ("jit", "solids")),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import atan, cos, exp, sin, tan
+from operator import attrgetter
 from typing import no_type_check
 
 import numpy as np
@@ -86,13 +87,15 @@ class CarState:
     accel: float = 0.0
 
 
+_state_of, _body_of = attrgetter(*CarState.__slots__), attrgetter(*CarConfig.__slots__)
+
+
 def advance(
     state: CarState, actuation: Float[np.ndarray, " 3"], dt: float, car: CarConfig, substep: float = 0.02
 ) -> CarState:
     """Move the car by `dt` seconds under one held actuation (steering, throttle, brake), already in range."""
-    before = tuple(float(getattr(state, name)) for name in CarState.__slots__)
-    body = tuple(float(getattr(car, name)) for name in CarConfig.__slots__)
-    steering, throttle, brake = (float(value) for value in actuation)
+    before, body = tuple(map(float, _state_of(state))), tuple(map(float, _body_of(car)))
+    steering, throttle, brake = actuation.tolist()
     return CarState(*_advance(before, body, steering * car.steer_max, throttle, brake, dt, max(1, round(dt / substep))))
 
 

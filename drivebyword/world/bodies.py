@@ -42,8 +42,6 @@ from drivebyword.world.solids import (
     SHAPE,
     SIGN,
     SIN,
-    SOLID_CODES,
-    SOLID_FLOATS,
     SUN,
     TAPERED,
     Z0,
@@ -52,6 +50,7 @@ from drivebyword.world.solids import (
 
 CALLED = "23f7e570ea7e"
 """Content of the files this one compiles in; a test says what to write. numba's cache sees only this file change."""
+RINGS, RINGS_A_METRE = 1024, 4.0
 CAR_COLOURS = np.array(
     [
         (200, 204, 208), (236, 236, 234), (60, 64, 70), (128, 132, 138), (46, 78, 138), (176, 44, 40),
@@ -347,41 +346,45 @@ def _add_lamps(floats, codes, n, head, state):  # type: ignore[no-untyped-def]
 
 @outer
 @no_type_check
-def gather(
-    floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
-):  # type: ignore[no-untyped-def]
-    """Fill the table with everything within reach of (x, y).
+def gather(floats, codes, still, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow):  # type: ignore[no-untyped-def]
+    """Write what moves behind the `still` rows of scenery; return the rows around (x, y), nearest first.
 
-    Returns the row count and the rows' order, nearest first. Agents beyond `keep` metres and scenery
-    beyond `reach` are left out.
+    Agents beyond `keep` metres and scenery beyond `reach` are left out. Nearest to a quarter of a metre: counted into
+    rings instead of sorted, those of a ring in the table's order.
     """
-    n = _fill(
-        floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
-    )
-    distance = np.empty(n, np.float32)
-    for k in range(n):
-        dx, dy = floats[k, CX] - x, floats[k, CY] - y
-        distance[k] = sqrt(dx * dx + dy * dy)
-    return n, np.argsort(distance)
+    rows = _fill(floats, codes, still, agents, kinds, lamps, keys, heads, states, x, y, time, keep, shadow)
+    ring, starts = np.empty(rows, np.int32), np.zeros(RINGS + 1, np.int32)
+    order = np.empty(_count(floats, still, rows, x, y, reach, ring, starts), np.int64)
+    for k in range(rows):
+        if ring[k] >= 0:
+            order[starts[ring[k]]] = k
+            starts[ring[k]] += 1
+    return order
 
 
 @leaf
 @no_type_check
-def _fill(
-    floats, codes, scenery_f, scenery_i, agents, kinds, lamps, keys, heads, states, x, y, reach, time, keep, shadow
-):  # type: ignore[no-untyped-def]
-    """Write the rows of `gather`; return how many."""
-    n = 0
-    for k in range(scenery_f.shape[0]):
-        dx, dy = scenery_f[k, CX] - x, scenery_f[k, CY] - y
-        far = sqrt(dx * dx + dy * dy) - scenery_f[k, RAD]
+def _count(floats, still, rows, x, y, reach, ring, starts):  # type: ignore[no-untyped-def]
+    """Find every row's ring, -1 out of reach, and where each ring starts in the order; return how many are in reach."""
+    for k in range(rows):
+        dx, dy = floats[k, CX] - x, floats[k, CY] - y
+        far, radius = sqrt(dx * dx + dy * dy), floats[k, RAD]
         # Small things vanish long before buildings do.
-        if far < reach * (1.0 if scenery_f[k, RAD] > 2.5 else 0.55) and n < floats.shape[0]:
-            for c in range(SOLID_FLOATS):
-                floats[n, c] = scenery_f[k, c]
-            for c in range(SOLID_CODES):
-                codes[n, c] = scenery_i[k, c]
-            n += 1
+        if k < still and far - radius >= reach * (1.0 if radius > 2.5 else 0.55):
+            ring[k] = -1
+            continue
+        ring[k] = min(int(far * RINGS_A_METRE), RINGS - 1)
+        starts[ring[k] + 1] += 1
+    for k in range(RINGS):
+        starts[k + 1] += starts[k]
+    return starts[RINGS]
+
+
+@leaf
+@no_type_check
+def _fill(floats, codes, still, agents, kinds, lamps, keys, heads, states, x, y, time, keep, shadow):  # type: ignore[no-untyped-def]
+    """Write the rows of what moves; return how many there are now."""
+    n = still
     for k in range(heads.shape[0]):
         dx, dy = x - heads[k, 0], y - heads[k, 1]
         # A face turned away shows no lamps.

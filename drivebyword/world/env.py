@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from jaxtyping import Float, Float32
 
+from drivebyword import metrics
 from drivebyword.core.edge import EdgeRecord
 from drivebyword.core.kinematics import CarConfig, CarState, advance
 from drivebyword.core.records import Event, Lights, Observation, Snapshot
@@ -346,8 +347,7 @@ class DrivingEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, " 3"]]):
         self._idle_s = self._idle_s + self.dt if idle else 0.0
         barred = self._play is not None and self._state.speed < 0.3 and self._play.is_barred(self._state)
         self._barred_s = self._barred_s + self.dt if barred else 0.0
-        collided = happened & (Event.COLLISION_PERSON | Event.COLLISION_VEHICLE | Event.COLLISION_STATIC)
-        if collided:
+        if happened & metrics.COLLISIONS:
             self._ended = "collision"
         elif self._referee.offroad_s > events.OFFROAD_S:
             self._ended = "offroad"

@@ -128,13 +128,13 @@ class Referee:
         """
         box = ego_box(state, self.car)
         self._standing_s = self._standing_s + self.dt if state.speed < 0.1 else 0.0
-        events = self._collisions(box, state, match, agents, kinds, keys)
-        events |= self._off_road(box)
+        found = [self._collisions(box, state, match, agents, kinds, keys), self._off_road(box)]
         against = match is not None and match.wrong_way and not detour
         self.wrong_way_s = self.wrong_way_s + self.dt if against else 0.0
         if self.wrong_way_s > WRONG_WAY_S:
-            events |= Event.WRONG_WAY
-        return events | self._stop_line(before, state, match_before, red)
+            found.append(Event.WRONG_WAY)
+        found.append(self._stop_line(before, state, match_before, red))
+        return Event(sum(map(int, found)))  # each has flags of its own
 
     def _collisions(
         self,

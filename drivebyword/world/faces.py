@@ -6,13 +6,13 @@ shaded and dimmed by fog. kernel.py sorts a column's spans and paints them into 
 
 from __future__ import annotations
 
-from math import asin, atan2, cos, exp, floor, hypot, sin, sqrt
+from math import asin, atan2, cos, floor, hypot, sin, sqrt
 from typing import no_type_check
 
+from drivebyword.world.angles import BEARING_ERROR, bearing, half_width
 from drivebyword.world.jit import fast_inlined, fast_leaf
 from drivebyword.world.light import (
     AMBIENT,
-    FOG_R,
     HEAD,
     INV_VIS,
     NIGHT,
@@ -68,7 +68,7 @@ BLACK, PANE, TYRE, RIM = (34.0, 35.0, 38.0), (44.0, 54.0, 62.0), (24.0, 24.0, 26
 SPANS = 160
 """Spans kept for one column."""
 # Span columns: sort key, slope of the lower and upper end, distance, colour, and what rows of a texture need.
-KEY, LOW, HIGH, DIST, SR, SG, SB, TEX, U, PRIM, GAIN, FOG = range(12)
+KEY, LOW, HIGH, DIST, SR, SG, SB, TEX, U, PRIM, GAIN, HAZE = range(12)
 
 
 @fast_leaf
@@ -93,17 +93,14 @@ def slab(f, ox, oy, dx, dy, hl, hw, shift):  # type: ignore[no-untyped-def]
 @fast_leaf
 @no_type_check
 def emit(spans, n, key, low, high, dist, r, g, b, light, gain, glow):  # type: ignore[no-untyped-def]
-    """Append a span whose colour is final: lit by `gain`, dimmed by fog; `glow` shines on its own."""
+    """Append a span lit by `gain`, to be dimmed by the fog before it where it shows; `glow` shines on its own."""
     if n >= SPANS or high <= low:
         return n
-    see = exp(-dist * light[INV_VIS] * (0.45 if glow else 1.0))
     power = 1.0 if glow else gain
     s = spans[n]
     s[KEY], s[LOW], s[HIGH], s[DIST], s[TEX] = key, low, high, dist, -1.0
-    s[SR] = r * power * see + light[FOG_R] * (1.0 - see)
-    s[SG] = g * power * see + light[FOG_R + 1] * (1.0 - see)
-    s[SB] = b * power * see + light[FOG_R + 2] * (1.0 - see)
-    s[GAIN], s[FOG] = power, see
+    s[SR], s[SG], s[SB], s[GAIN] = r * power, g * power, b * power, power
+    s[HAZE] = dist * light[INV_VIS] * (0.45 if glow else 1.0)
     return n + 1
 
 
@@ -349,13 +346,13 @@ def cut_box(spans, n, f, code, prim, dirx, diry, cam, light, levels, fine):  # t
 
 @fast_leaf
 @no_type_check
-def bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, floats, codes, table, counts):  # type: ignore[no-untyped-def]
+def bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, floats, codes, table, counts):  # type: ignore[no-untyped-def]
     """List, for every pixel column, the solids that may show in it, nearest first."""
     cs, sn = cos(cam[3]), sin(cam[3])
     rim_c, rim_s = cos(half_fov), sin(half_fov)
     for k in range(width):
         counts[k] = 0
-    for j in range(count):
+    for j in range(order.shape[0]):
         p = order[j]
         f = floats[p]
         px, py = f[CX] - cam[0], f[CY] - cam[1]
@@ -368,9 +365,9 @@ def bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, fl
             continue
         low, high = -half_fov, half_fov
         if distance > f[RAD] + 0.05:
-            middle = atan2(left, ahead)
+            middle = bearing(left, ahead)
             if codes[p, SHAPE] == ELLIPSOID:
-                spread = asin(min(f[HL] / distance, 1.0))
+                spread = half_width(min(f[HL] / distance, 1.0))
                 low, high = middle - spread, middle + spread
             else:
                 yc, ys = f[COS] * cs + f[SIN] * sn, f[SIN] * cs - f[COS] * sn
@@ -379,12 +376,13 @@ def bins(cam, half_fov, scale, cylindrical, width, pixel_angle, order, count, fl
                     a = f[HL] if corner < 2 else -f[HL]
                     b = f[HW] if corner % 2 == 0 else -f[HW]
                     qx, qy = ahead + a * yc - b * ys, left + a * ys + b * yc
-                    turn = atan2(ahead * qy - left * qx, ahead * qx + left * qy)
+                    turn = bearing(ahead * qy - left * qx, ahead * qx + left * qy)
                     low, high = min(low, turn), max(high, turn)
                 low, high = low + middle, high + middle
             tiny = high - low < 0.25 * pixel_angle and f[Z1] - f[Z0] < 0.5 * distance * pixel_angle
             if tiny and codes[p, SHADER] != LAMP:
                 continue
+        low, high = low - 2.0 * BEARING_ERROR, high + 2.0 * BEARING_ERROR
         if high < -half_fov or low > half_fov:
             continue
         low, high = max(low, -half_fov), min(high, half_fov)

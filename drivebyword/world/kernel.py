@@ -8,7 +8,7 @@ so edges are anti-aliased without more rays. `SUB` columns are cast for every pi
 
 from __future__ import annotations
 
-from math import cos, floor, sin, sqrt
+from math import cos, exp, floor, sin, sqrt
 from typing import no_type_check
 
 import numpy as np
@@ -16,8 +16,8 @@ import numpy as np
 from drivebyword.world.backdrop import backdrop
 from drivebyword.world.faces import (
     DIST,
-    FOG,
     GAIN,
+    HAZE,
     HIGH,
     KEY,
     LOW,
@@ -37,6 +37,7 @@ from drivebyword.world.faces import (
 from drivebyword.world.jit import fast_inlined, fast_leaf, outer
 from drivebyword.world.light import (
     EXPOSURE,
+    FOG_R,
     NIGHT,
     lattice,
     scramble,
@@ -64,7 +65,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "42f2fd781a33"
+CALLED = "4351556a598d"
 """Content of the files whose compiled functions are called here: numba's cache watches this file alone."""
 
 
@@ -79,7 +80,7 @@ def _window_share(z, floor_height):  # type: ignore[no-untyped-def]
 
 @fast_leaf
 @no_type_check
-def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-untyped-def]
+def _fill(spans, k, rem, acc, f, g, cy, cam_z, light, step):  # type: ignore[no-untyped-def]
     """Paint one span into its column where nothing nearer is; returns the weight painted."""
     s = spans[k]
     rows = rem.shape[0]
@@ -87,9 +88,8 @@ def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-
     if upper >= lower:
         return 0.0
     tex = int(s[TEX])
-    r, gr, b = s[SR], s[SG], s[SB]
-    painted = 0.0
-    fog, gain, dist = s[FOG], s[GAIN], s[DIST]
+    r = gr = b = painted = 0.0
+    fog, gain, dist = -1.0, s[GAIN], s[DIST]
     share_u, cell, pitch, plinth, cornice = 0.0, 0, 0.0, 0.0, 0.0
     if tex == FACADE:
         pitch = 2.3 + 1.3 * scramble(int(f[SEED] * 65536), 1, 0)
@@ -108,6 +108,11 @@ def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-
             continue
         rem[row] -= cover
         painted += cover
+        if fog < 0.0:  # most spans stand behind others: only those that show ask what the air takes
+            fog = exp(-s[HAZE])
+            r = s[SR] * fog + light[FOG_R] * (1.0 - fog)
+            gr = s[SG] * fog + light[FOG_R + 1] * (1.0 - fog)
+            b = s[SB] * fog + light[FOG_R + 2] * (1.0 - fog)
         cr, cg, cb = r, gr, b
         if tex == FACADE:
             high, low = cam_z + (cy - a) / g * dist, cam_z + (cy - z) / g * dist
@@ -124,7 +129,7 @@ def _fill(spans, k, rem, acc, f, g, cy, cam_z, night, step):  # type: ignore[no-
                 pane = scramble(int(f[SEED] * 65536), cell, int(high * (1.0 / 3.1)) + 7)
                 wr, wg, wb = 58.0 + 30.0 * pane, 72.0 + 32.0 * pane, 88.0 + 34.0 * pane
                 power = gain
-                if night > 0.3 and pane < 0.34:
+                if light[NIGHT] > 0.3 and pane < 0.34:
                     wr, wg, wb, power = 250.0, 206.0, 128.0, 0.85
                 cr += share * (wr * power - f[RED] * gain) * fog
                 cg += share * (wg * power - f[GREEN] * gain) * fog
@@ -202,7 +207,6 @@ def _paint(
     row_fog,
     sky,
     order,
-    count,
     floats,
     codes,
     base,
@@ -226,7 +230,7 @@ def _paint(
     """Paint `image`; arguments are those of `render`, and scratch."""
     height, width = out.shape[0], out.shape[1]
     subs = rays.shape[0] // width
-    bins(cam, half_fov, scale, cylindrical, width, half_fov * 2.0 / width, order, count, floats, codes, table, counts)
+    bins(cam, half_fov, scale, cylindrical, width, half_fov * 2.0 / width, order, floats, codes, table, counts)
     cs, sn = cos(cam[3]), sin(cam[3])
     step = 2.0 * half_fov / rays.shape[0]
     cuts = fine if fine else 3
@@ -247,10 +251,12 @@ def _paint(
                 if shape == SHADOW:
                     _shadow(f, dirx, diry, cam, g, cy, shade)
                     continue
-                dx, dy = f[CX] - cam[0], f[CY] - cam[1]
-                near = sqrt(dx * dx + dy * dy) - f[RAD]
-                if near > wall and (f[Z1] - cam[2]) / (near if f[Z1] > cam[2] else near + 2.0 * f[RAD]) < wall_slope:
-                    continue
+                if wall < 1e9:
+                    dx, dy = f[CX] - cam[0], f[CY] - cam[1]
+                    near = sqrt(dx * dx + dy * dy) - f[RAD]
+                    rise = f[Z1] - cam[2]
+                    if near > wall and rise < wall_slope * (near if rise > 0.0 else near + 2.0 * f[RAD]):
+                        continue
                 before = n
                 if shape == ELLIPSOID:
                     n = cut_ellipsoid(spans, n, f, codes[p], p, dirx, diry, cam, light, step)
@@ -272,7 +278,7 @@ def _paint(
             for k in range(n):
                 s = sorted_spans[k]
                 f = floats[int(spans[s, PRIM])] if spans[s, TEX] >= 0.0 else floats[0]
-                left -= _fill(spans, s, rem, acc, f, g, cy, cam[2], light[NIGHT], step)
+                left -= _fill(spans, s, rem, acc, f, g, cy, cam[2], light, step)
                 if left <= 1e-3:
                     break
             if left <= 1e-3:
@@ -302,7 +308,6 @@ def render(
     row_fog,
     sky,
     order,
-    count,
     floats,
     codes,
     base,
@@ -336,7 +341,6 @@ def render(
         row_fog: Share of the ground's own light that arrives, at every row.
         sky: Colour of the sky at every row.
         order: Rows of the table, nearest first.
-        count: How many of them.
         floats: The table of solids.
         codes: Its codes.
         base: Ground material bytes.
@@ -358,7 +362,7 @@ def render(
     spans, sorted_spans = np.empty((SPANS, 12), np.float64), np.empty(SPANS, np.int64)
     rem, shade, acc = np.empty(height, np.float64), np.empty(height, np.float64), np.empty((height, 3), np.float64)
     _paint(
-        out, cam, half_fov, scale, cylindrical, rays, cy, row_level, row_taps, row_inverse, row_fog, sky, order, count,
+        out, cam, half_fov, scale, cylindrical, rays, cy, row_level, row_taps, row_inverse, row_fog, sky, order,
         floats, codes, base, palette, mips, levels, origin, light, fine, patch, patch_at, image, table, counts, spans,
         sorted_spans, rem, shade, acc,
     )  # fmt: skip

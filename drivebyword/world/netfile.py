@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-Columns = dict[str, np.ndarray]
+from drivebyword.world.kept import Columns
 
 DIRECTIONS = {"s": "straight", "r": "right", "R": "right", "l": "left", "L": "left", "t": "turn", "T": "turn"}
 FAR_HEAD_HEIGHT, NEAR_HEAD_HEIGHT = 4.7, 3.0

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from drivebyword.world.kept import cache_folder
 from drivebyword.world.netfile import takes
-from drivebyword.world.town import run_tool, sumo_home, town_cache
+from drivebyword.world.town import run_tool, sumo_home
 
 IMPORT_VERSION = 2
 """Part of the cache key: raise it when the same file would be imported otherwise."""
@@ -75,7 +76,7 @@ def imported(config: OutsideMap, cache_dir: Path | None = None) -> Path:
         raise FileNotFoundError(f"map {path} not found: name an .osm or .xodr file, or the folder of an imported map")
     if path.stat().st_size > LARGEST_FILE:
         raise ValueError(f"map {path} is too big ({path.stat().st_size / 1e6:.0f} MB): cut it to a district first")
-    root = cache_dir or town_cache().with_name("maps")
+    root = cache_dir or cache_folder("maps")
     content = path.read_bytes()
     options = [IMPORT_VERSION, config.within, config.left_hand, config.walkers]
     key = hashlib.sha256(json.dumps(options).encode() + content).hexdigest()[:20]

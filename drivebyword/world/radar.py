@@ -27,7 +27,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "eb42ee83f4dd"
+CALLED = "22400668a270"
 """Content of the files whose compiled functions are called here; a test says what to write."""
 
 # Mean radar cross-section of every AgentKind, dBsm.
@@ -46,7 +46,6 @@ def radar(
     slopes,
     range_max,
     order,
-    count,
     floats,
     codes,
     agents,
@@ -68,18 +67,17 @@ def radar(
         columns: Rays across.
         slopes: Rise over horizontal distance of every row of rays.
         range_max: Metres.
-        order, count, floats, codes: The table of solids: rows nearest first, how many, their numbers and codes.
+        order, floats, codes: The table of solids: rows nearest first, their numbers and codes.
         agents, kinds: Road users, for their velocities, and their AgentKind.
         inv_visibility: 1 / fog visibility in metres.
         key: Noise key.
     """
     rows, limit = slopes.shape[0], out.shape[0]
     near, what = np.full((columns, rows), 1e9), np.full((columns, rows), -1)
-    _meet(near, what, np.empty((columns, PARTS, 2)), pose, fov, slopes, range_max, order, count, floats, codes)
+    _meet(near, what, np.empty((columns, PARTS, 2)), pose, fov, slopes, range_max, order, floats, codes)
     hits = np.empty((columns * rows + 6, 4))
-    seen = np.full(max(agents.shape[0], 1) + count, -1)
     m = _detect(
-        hits, np.empty((columns * rows + 4, 4)), seen, near, what, pose, velocity, fov, range_max, codes, agents,
+        hits, np.empty((columns * rows + 4, 4)), near, what, pose, velocity, fov, range_max, codes, agents,
         kinds, inv_visibility, key,
     )  # fmt: skip
     ranked = np.argsort(hits[:m, 0])
@@ -91,13 +89,14 @@ def radar(
 
 @leaf
 @no_type_check
-def _meet(near, what, towards, pose, fov, slopes, range_max, order, count, floats, codes):  # type: ignore[no-untyped-def]
+def _meet(near, what, towards, pose, fov, slopes, range_max, order, floats, codes):  # type: ignore[no-untyped-def]
     """Find what every radar ray meets: its distance, and the row of the solid (-2: mirrored away, -1: nothing)."""
     columns, rows = near.shape
     x, y, z, yaw = pose
     per, half = fov / columns, fov / 2
     aim(towards, yaw + half, per)
-    for j in range(count):
+    cs, sn = cos(yaw), sin(yaw)
+    for j in range(order.shape[0]):
         p = order[j]
         f, shape = floats[p], codes[p, SHAPE]
         if shape == SHADOW or (shape == ELLIPSOID and codes[p, OWNER] < 0):
@@ -105,7 +104,7 @@ def _meet(near, what, towards, pose, fov, slopes, range_max, order, count, float
         dx, dy = f[CX] - x, f[CY] - y
         if sqrt(dx * dx + dy * dy) - f[RAD] > range_max:
             continue
-        first, last = columns_of(f, x, y, yaw, -half, half, columns, fov)
+        first, last = columns_of(f, x, y, cs, sn, half, columns, fov)
         for col in range(max(first, 0), min(last, columns - 1) + 1):
             for part in range(PARTS):
                 dirx, diry = towards[col, part, 0], towards[col, part, 1]
@@ -127,7 +126,7 @@ def _meet(near, what, towards, pose, fov, slopes, range_max, order, count, float
 @leaf
 @no_type_check
 def _detect(  # type: ignore[no-untyped-def]
-    hits, found, seen, near, what, pose, velocity, fov, range_max, codes, agents, kinds, inv_visibility, key
+    hits, found, near, what, pose, velocity, fov, range_max, codes, agents, kinds, inv_visibility, key
 ):
     """Gather rays into detections, add noise, a ghost and clutter; return how many there are."""
     columns, rows = near.shape
@@ -141,11 +140,12 @@ def _detect(  # type: ignore[no-untyped-def]
                 continue
             owner = codes[p, OWNER]
             slot = owner if owner >= 0 else max(agents.shape[0], 1) + p
-            k = seen[slot]
             azimuth = half - (col + 0.5) * per
-            if k < 0:
+            k = 0
+            while k < n and found[k, 3] != slot:
+                k += 1
+            if k == n:
                 found[n, 0], found[n, 1], found[n, 2], found[n, 3] = near[col, row], azimuth, 1.0, slot
-                seen[slot] = n
                 n += 1
             else:
                 found[k, 0] = min(found[k, 0], near[col, row])

@@ -5,11 +5,12 @@ As in kernel.py a column is a vertical half-plane: each solid is cut once, all b
 
 from __future__ import annotations
 
-from math import atan2, cos, exp, hypot, pi, sin, sqrt
+from math import cos, exp, hypot, pi, sin, sqrt
 from typing import no_type_check
 
 import numpy as np
 
+from drivebyword.world.angles import BEARING_ERROR, bearing, half_width
 from drivebyword.world.jit import leaf, outer
 from drivebyword.world.noise import normal, uniform
 from drivebyword.world.solids import (
@@ -36,7 +37,7 @@ from drivebyword.world.solids import (
     Z1,
 )
 
-CALLED = "b99a05d7bb75"  # Content of the files compiled in; a test says what to write (numba's cache cannot see them).
+CALLED = "d1e0e957276d"  # Content of the files compiled in; a test says what to write (numba's cache cannot see them).
 PARTS = 3
 """Rays cast across one column's azimuth step; it answers with the nearest, so that slim things are not missed."""
 
@@ -80,14 +81,17 @@ def cut(f, shape, x, y, dirx, diry, beam):  # type: ignore[no-untyped-def]
 
 @leaf
 @no_type_check
-def columns_of(f, x, y, yaw, low, high, columns, span):  # type: ignore[no-untyped-def]
-    """Return the columns a solid may show in: first and last, unwrapped (may pass the array's ends)."""
+def columns_of(f, x, y, cs, sn, high, columns, span):  # type: ignore[no-untyped-def]
+    """Return the columns a solid may show in: first and last, unwrapped (may pass the array's ends).
+
+    `cs` and `sn` are of the sensor's yaw; column 0 begins `high` radians to its left.
+    """
     px, py = f[CX] - x, f[CY] - y
     distance = sqrt(px * px + py * py)
     if distance <= f[RAD] + 0.01:
         return 0, columns - 1
-    azimuth = (atan2(py, px) - yaw + pi) % (2 * pi) - pi
-    spread = np.arcsin(f[RAD] / distance)
+    azimuth = bearing(py * cs - px * sn, px * cs + py * sn)
+    spread = half_width(f[RAD] / distance) + BEARING_ERROR
     per = columns / span
     return int(np.floor((high - azimuth - spread) * per)), int(np.floor((high - azimuth + spread) * per))
 
@@ -116,9 +120,7 @@ def _blend(f, code, face, u, z, base):  # type: ignore[no-untyped-def]
 
 @outer
 @no_type_check
-def lidar(
-    out, pose, slopes, range_max, order, count, floats, codes, base, palette, mips, levels, origin, inv_visibility, key
-):  # type: ignore[no-untyped-def]
+def lidar(out, pose, slopes, range_max, order, floats, codes, base, palette, mips, levels, origin, inv_visibility, key):  # type: ignore[no-untyped-def]
     """Fill out (beams, columns, 2) with range and intensity. Beam 0 is the lowest; column 0 looks back left.
 
     Args:
@@ -126,7 +128,7 @@ def lidar(
         pose: x, y, z, yaw of the LiDAR in the map frame.
         slopes: Rise over horizontal distance of every beam.
         range_max: Metres.
-        order, count, floats, codes: The table of solids: rows nearest first, how many, their numbers and codes.
+        order, floats, codes: The table of solids: rows nearest first, their numbers and codes.
         base, palette, mips, levels, origin: The ground, as in `kernel.render`.
         inv_visibility: 1 / fog visibility in metres.
         key: Noise key.
@@ -134,19 +136,20 @@ def lidar(
     beams, columns = out.shape[0], out.shape[1]
     near, shine = np.full((columns, beams), 1e9), np.zeros((columns, beams))
     towards = np.empty((columns, PARTS, 2))
-    _scan(near, shine, towards, pose, slopes, range_max, order, count, floats, codes)
+    _scan(near, shine, towards, pose, slopes, range_max, order, floats, codes)
     _answer(out, near, shine, pose, slopes, range_max, base, palette, origin, inv_visibility, key)
 
 
 @leaf
 @no_type_check
-def _scan(near, shine, towards, pose, slopes, range_max, order, count, floats, codes):  # type: ignore[no-untyped-def]
+def _scan(near, shine, towards, pose, slopes, range_max, order, floats, codes):  # type: ignore[no-untyped-def]
     """Find the nearest solid of every ray: its horizontal distance, and how bright it is."""
     columns, beams = near.shape
     x, y, z, yaw = pose
     step = 2 * pi / columns
     aim(towards, yaw + pi, step)
-    for j in range(count):
+    cs, sn = cos(yaw), sin(yaw)
+    for j in range(order.shape[0]):
         p = order[j]
         f, shape, shader = floats[p], codes[p, SHAPE], codes[p, SHADER]
         if shape == SHADOW or shader == LAMP:
@@ -154,7 +157,7 @@ def _scan(near, shine, towards, pose, slopes, range_max, order, count, floats, c
         dx, dy = f[CX] - x, f[CY] - y
         if sqrt(dx * dx + dy * dy) - f[RAD] > range_max:
             continue
-        first, last = columns_of(f, x, y, yaw, -pi, pi, columns, 2 * pi)
+        first, last = columns_of(f, x, y, cs, sn, pi, columns, 2 * pi)
         for at in range(first, last + 1):
             col = at % columns
             for part in range(PARTS):
@@ -224,17 +227,17 @@ def _answer(out, near, shine, pose, slopes, range_max, base, palette, origin, in
 
 @outer
 @no_type_check
-def line_of_sight(out, x, y, z, reach, agents, order, count, floats, codes):  # type: ignore[no-untyped-def]
+def line_of_sight(out, x, y, z, reach, agents, order, floats, codes):  # type: ignore[no-untyped-def]
     """Tell for every agent whether a ray from (x, y, z) reaches its middle or one of its sides."""
-    _look(out, np.empty(count, np.int64), x, y, z, reach, agents, order, count, floats, codes)
+    _look(out, np.empty(order.shape[0], np.int64), x, y, z, reach, agents, order, floats, codes)
 
 
 @leaf
 @no_type_check
-def _look(out, blockers, x, y, z, reach, agents, order, count, floats, codes):  # type: ignore[no-untyped-def]
+def _look(out, blockers, x, y, z, reach, agents, order, floats, codes):  # type: ignore[no-untyped-def]
     """Fill in who is seen; `blockers` is scratch."""
     n = 0
-    for j in range(count):
+    for j in range(order.shape[0]):
         p = order[j]
         f = floats[p]
         solid = codes[p, SHAPE] != SHADOW and f[Z1] > 0.9 and f[HL] + f[HW] > 0.5

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.world.netfile import Columns, mirror_net, read_net
+from drivebyword.world.kept import Columns, cache_folder, kept
+from drivebyword.world.netfile import mirror_net, read_net
 from drivebyword.world.solids import SignKind, other_sign
-from drivebyword.world.town import TownConfig, generate_net, sample_town, town_cache, town_for_scene
+from drivebyword.world.town import TownConfig, generate_net, sample_town, town_for_scene
 
 __all__ = [
     "Junction",
@@ -153,7 +152,7 @@ class RoadMap:
 
     def _image_net(self) -> str:
         """Return the mirrored network file, written when the cache has none."""
-        target = town_cache() / f"{self._image_id()}.net.xml"
+        target = cache_folder("towns") / f"{self._image_id()}.net.xml"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             mirror_net(Path(self.net_file), target)
@@ -201,26 +200,7 @@ def load_road_map(net_file: Path) -> RoadMap:
     content = re.sub(rb"<!--.*?-->", b"", net_file.read_bytes(), count=1, flags=re.DOTALL)
     digest = hashlib.sha256(content).hexdigest()[:16]
     parsed = net_file.with_name(f"{net_file.name}.{digest}.v{CACHE_VERSION}.npz")
-    try:
-        with np.load(parsed, allow_pickle=False) as archive:
-            columns = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile):
-        columns = read_net(net_file)
-        _keep(parsed, columns)
-    return _assemble(digest, net_file, columns)
-
-
-def _keep(path: Path, columns: Columns) -> None:
-    """Write the parsed columns; a read-only folder only costs the next load its speed."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as handle:
-            np.savez(handle, **columns)  # type: ignore[arg-type]
-            handle.flush()
-            os.fsync(handle.fileno())
-        scratch.replace(path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
+    return _assemble(digest, net_file, kept(parsed, lambda: read_net(net_file)))
 
 
 def _cut(columns: Columns, name: str) -> list[np.ndarray]:

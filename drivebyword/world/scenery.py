@@ -6,6 +6,7 @@ can see who comes from the side.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from drivebyword.core.geometry import arc_lengths, box_corners
+from drivebyword.world.kept import Columns, cache_folder, content_of, kept, named
 from drivebyword.world.markings import offset_line
 from drivebyword.world.roads import Lane, RoadMap
 from drivebyword.world.site import Site
@@ -42,7 +44,6 @@ from drivebyword.world.solids import (
     solid,
 )
 
-SCENERY_VERSION = 1
 WALLS = ((206, 188, 158), (188, 120, 92), (222, 214, 200), (168, 172, 178), (200, 168, 120), (150, 96, 78),
          (214, 196, 176), (176, 186, 170), (232, 226, 212), (138, 142, 150))  # fmt: skip
 ROOFS = ((150, 72, 54), (120, 62, 50), (92, 88, 90), (168, 92, 62), (86, 78, 76))
@@ -139,6 +140,18 @@ def build_scenery(road_map: RoadMap, seed: int = 0) -> Scenery:
     """
     if road_map.left_hand:
         return build_scenery(road_map.mirrored(), seed).mirrored()
+    # Sources, roads and signs are all it is made from (a map's id is its network's content).
+    file = named(cache_folder("scenery"), _sources(), road_map.id, road_map.signs, seed)
+    rows = kept(file, lambda: _furnish(road_map, seed))
+    return Scenery(floats=rows["floats"], codes=rows["codes"], solid_rows=rows["solid_rows"], paved=rows["paved"])
+
+
+@functools.cache
+def _sources() -> str:
+    return content_of("scenery", "site", "solids", "markings", "../core/geometry")
+
+
+def _furnish(road_map: RoadMap, seed: int) -> Columns:
     site = Site(road_map, np.random.default_rng([seed, int(road_map.id, 16) % 2**32]))
     kerbs = _kerbs(road_map)
     _sign_posts(site, road_map)
@@ -149,12 +162,12 @@ def build_scenery(road_map: RoadMap, seed: int = 0) -> Scenery:
         _row_of_lamps(site, line)
     _scattered_trees(site)
     _signal_posts(site, road_map)
-    return Scenery(
-        floats=np.array(site.floats, np.float32).reshape(-1, 18),
-        codes=np.array(site.codes, np.int32).reshape(-1, 4),
-        solid_rows=np.array(site.solids, float).reshape(-1, 5),
-        paved=np.array(site.paved, float).reshape(-1, 5),
-    )
+    return {
+        "floats": np.array(site.floats, np.float32).reshape(-1, 18),
+        "codes": np.array(site.codes, np.int32).reshape(-1, 4),
+        "solid_rows": np.array(site.solids, float).reshape(-1, 5),
+        "paved": np.array(site.paved, float).reshape(-1, 5),
+    }
 
 
 def _kerbs(road_map: RoadMap) -> list[np.ndarray]:

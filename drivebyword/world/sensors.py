@@ -157,9 +157,10 @@ class Solids:
         self.ground, self.scenery = ground, scenery
         heads = [(h.x, h.y, h.z, h.yaw) for h in road_map.signals]
         self.heads = np.array(heads, float).reshape(-1, 4)
-        self.floats = np.zeros((capacity, SOLID_FLOATS), np.float32)
-        self.codes = np.zeros((capacity, SOLID_CODES), np.int32)
-        self.order, self.count = np.zeros(0, np.int64), 0
+        # Scenery's rows stay where they are; what moves is written behind them.
+        self.floats = np.concatenate([scenery.floats, np.zeros((capacity, SOLID_FLOATS), np.float32)])
+        self.codes = np.concatenate([scenery.codes, np.zeros((capacity, SOLID_CODES), np.int32)])
+        self.order = np.zeros(0, np.int64)
         self.patch = (np.zeros((1, 1), np.uint32), np.zeros(3))
         self.origin = np.array([ground.x_min, ground.y_min, ground.pixel])
         self.ground_args = (ground.base, PALETTE, ground.mips, ground.levels, self.origin)
@@ -171,8 +172,8 @@ class Solids:
             raise ValueError(f"snapshot has {len(snapshot.signals)} signal states, the map has {len(self.heads)} heads")
         self.agents = np.ascontiguousarray(snapshot.agents, np.float32)
         self.kinds = np.asarray(snapshot.agent_kind, np.int64)
-        self.count, self.order = gather(
-            self.floats, self.codes, self.scenery.floats, self.scenery.codes, self.agents, self.kinds,
+        self.order = gather(
+            self.floats, self.codes, len(self.scenery.floats), self.agents, self.kinds,
             np.asarray(snapshot.agent_lights, np.int64), np.asarray(snapshot.agent_key, np.int64), self.heads,
             np.asarray(snapshot.signals, np.int64), x, y, reach, float(snapshot.time_s), reach + 20.0,
             (0.30 * (1.0 - 0.7 * weather.night), self.scenery.sun_side),
@@ -186,7 +187,7 @@ class Solids:
         fog, sky = lens.air(light)
         render(
             out, pose, lens.half_fov, lens.scale, lens.cylindrical, lens.rays, lens.horizon, lens.row_level,
-            lens.row_taps, lens.row_inverse, fog, sky, self.order, self.count, self.floats, self.codes,
+            lens.row_taps, lens.row_inverse, fog, sky, self.order, self.floats, self.codes,
             *self.ground_args, light, key, np.array(noise), fine, *self.patch, lens.image, lens.table, lens.counts,
         )  # fmt: skip
         return out
@@ -247,7 +248,7 @@ class Sensors:
         out = np.zeros(len(self.solids.agents), np.bool_)
         s = self.solids
         reach = min(reach, weather.sight)
-        line_of_sight(out, eye[0], eye[1], eye[2], reach, s.agents, s.order, s.count, s.floats, s.codes)
+        line_of_sight(out, eye[0], eye[1], eye[2], reach, s.agents, s.order, s.floats, s.codes)
         return out
 
     def _picture(
@@ -278,7 +279,7 @@ class Sensors:
         rows[-5:, 0], rows[-5:, 1] = pose[0] + SUN_REACH * np.cos(side), pose[1] + SUN_REACH * np.sin(side)
         rows[-5:, 5] = (pose[2] + rise * SUN_REACH) / 0.6
         out = np.zeros(len(rows), np.bool_)
-        line_of_sight(out, *pose[:3], SUN_REACH + 1.0, rows, s.order, s.count, s.floats, s.codes)
+        line_of_sight(out, *pose[:3], SUN_REACH + 1.0, rows, s.order, s.floats, s.codes)
         return float(out[-5:].mean()) * max(0.0, 1.0 - weather.rain / 5.0)
 
     def _lidar(self, ego: np.ndarray, weather: Weather, key: np.uint64) -> np.ndarray:
@@ -287,7 +288,7 @@ class Sensors:
         out = np.empty((config.beams, config.columns, 2), np.float32)
         pose = mounted(ego, config.x, 0.0, config.z, 0.0)
         lidar(
-            out, pose, self.lidar_slopes, config.range_max, s.order, s.count, s.floats, s.codes, *s.ground_args,
+            out, pose, self.lidar_slopes, config.range_max, s.order, s.floats, s.codes, *s.ground_args,
             1.0 / weather.fog_visibility, key,
         )  # fmt: skip
         if weather.rain > 0.0:
@@ -304,12 +305,12 @@ class Sensors:
         velocity = (ahead * c - turning * s_, ahead * s_ + turning * c)
         radar(
             out, valid, pose, velocity, float(np.radians(config.fov_deg)), config.columns, self.radar_slopes,
-            config.range_max, s.order, s.count, s.floats, s.codes, s.agents, s.kinds, 1.0 / weather.fog_visibility, key,
+            config.range_max, s.order, s.floats, s.codes, s.agents, s.kinds, 1.0 / weather.fog_visibility, key,
         )  # fmt: skip
         if weather.rain > 0.0:
             out, valid = radar_in_rain(out, valid, weather.rain, int(key))
         if config.noise is not None:
-            faces = echoes.mirrors(s.floats, s.codes, s.order[: s.count], pose)
+            faces = echoes.mirrors(s.floats, s.codes, s.order, pose)
             agents = echoes.in_radar_frame(s.agents, pose)
             return echoes.disturbed(out, valid, config, config.noise, agents, faces, (ahead, turning), int(key))
         return out, valid

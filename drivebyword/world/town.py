@@ -21,6 +21,7 @@ import numpy as np
 
 from drivebyword.core.ranges import require_whole, require_within
 from drivebyword.core.seeds import split_of
+from drivebyword.world.kept import cache_folder
 from drivebyword.world.streets import degrees_of, longest_run, prune, road_plan, street_axes
 
 RECIPE_VERSION = 14
@@ -131,12 +132,6 @@ def town_for_scene(scene_seed: int) -> TownConfig:
     return sample_town(SPLIT_STARTS[split] + pick % POOL_SIZES[split])
 
 
-def town_cache() -> Path:
-    """Return the folder generated towns are kept in."""
-    root = os.environ.get("DRIVEBYWORD_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "drivebyword") / "towns"
-
-
 def generate_net(config: TownConfig, cache_dir: Path | None = None) -> Path:
     """Return the network file of a right-hand town, building it when the cache has none.
 
@@ -144,7 +139,7 @@ def generate_net(config: TownConfig, cache_dir: Path | None = None) -> Path:
     """
     if config.left_hand:
         raise ValueError("a street plan has no driving side: build_town mirrors the right-hand town")
-    folder = Path(cache_dir) if cache_dir else town_cache()
+    folder = Path(cache_dir) if cache_dir else cache_folder("towns")
     # The driving side and what stands beside the roads are no part of the plan.
     recipe = {name: value for name, value in asdict(config).items() if name not in ("left_hand", "signs")}
     key = hashlib.sha256(json.dumps([RECIPE_VERSION, recipe], sort_keys=True).encode()).hexdigest()[:20]

@@ -24,7 +24,7 @@ from drivebyword.world.demand import EGO, MIN_GAP, Demand, Population, Spawn, St
 from drivebyword.world.events import ego_box
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.guests import Guests
-from drivebyword.world.otherside import OtherSide
+from drivebyword.world.otherside import OtherSide, bare
 from drivebyword.world.quiet import quiet_stderr
 from drivebyword.world.reflex import Reflexes
 from drivebyword.world.roads import RoadMap
@@ -190,6 +190,8 @@ class Traffic:
         import libsumo
 
         self._sumo = OtherSide(libsumo) if road_map.left_hand else libsumo
+        self._ask_vehicles = bare(self._sumo.vehicle, "vehicle", "getPosition", "getAngle", "getSpeed", "getSignals")
+        self._ask_people = bare(self._sumo.person, "person", "getPosition", "getAngle", "getSpeed")
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="drivebyword-")
         routes = Path(self._folder.name) / "demand.rou.xml"
@@ -344,14 +346,12 @@ class Traffic:
 
     def agents(self, radius: float = SENSE_RADIUS) -> Agents:
         """Return everybody within `radius` of the ego. Call between `step` and `speed_plan`."""
-        people, vehicle, person = self.population, self._sumo.vehicle, self._sumo.person
-        ex, ey = self._now.x, self._now.y
+        people, ex, ey = self.population, self._now.x, self._now.y
         rows: list[int] = []
         names: list[str] = []
         values: list[float | int] = []
-        get_position, get_angle, get_speed = vehicle.getPosition, vehicle.getAngle, vehicle.getSpeed
-        get_signals = vehicle.getSignals
-        for name in vehicle.getIDList():
+        get_position, get_angle, get_speed, get_signals = self._ask_vehicles
+        for name in self._sumo.vehicle.getIDList():
             if name == EGO or (self._guests is not None and name in self._guests.keys):
                 continue
             x, y = get_position(name)
@@ -359,8 +359,8 @@ class Traffic:
                 rows.append(people.vehicle_rows[name])
                 names.append(name)
                 values += (x, y, get_angle(name), get_speed(name), get_signals(name))
-        get_position, get_angle, get_speed = person.getPosition, person.getAngle, person.getSpeed
-        for name in person.getIDList():
+        get_position, get_angle, get_speed = self._ask_people
+        for name in self._sumo.person.getIDList():
             x, y = get_position(name)
             if (x - ex) ** 2 + (y - ey) ** 2 < radius * radius:
                 rows.append(people.person_rows[name])
