@@ -9,7 +9,8 @@ from small_policy import SMALL, make_batch, make_policy
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.core.records import INTENTS
-from drivebyword.model.layers import MixtureOfExperts, RMSNorm
+from drivebyword.model.experts import MixtureOfExperts
+from drivebyword.model.norm import RMSNorm
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.model.ranging import ARCS, LidarEncoder, Normalisation
 from drivebyword.model.vision import _cells, _extremes, _patches

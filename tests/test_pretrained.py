@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from drivebyword.model import pretrained
+from drivebyword.model.language import take
 from drivebyword.model.reader import Reader, ReaderConfig
+from drivebyword.model.weights import open_weights
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,8 @@ def reader(folder):
 
 @pytest.fixture(scope="module")
 def exact(folder):
-    """The weights under our names, as the GGUF file gives them, and its tokenizer."""
-    return pretrained.read_gguf(folder / pretrained.GGUF_NAME)
+    """The model as the GGUF file gives it, before it is stored in half precision, and what of it was taken."""
+    return take(open_weights(folder / pretrained.GGUF_NAME))
 
 
 @pytest.mark.slow
@@ -35,15 +37,18 @@ def test_our_decoder_with_the_weights_is_the_library_model(folder, exact):
     read = load_gguf_checkpoint(str(folder / pretrained.GGUF_NAME), return_tensors=True, model_to_load=theirs)
     missing, unexpected = theirs.load_state_dict(read["tensors"], strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}
-    weights, tokenizer = exact
-    decoder = pretrained.Decoder(pretrained.SMOLLM2).eval()
-    decoder.load_state_dict({name: w for name, w in weights.items() if name != "embedding"})
-    ours = pretrained.LanguageModel(decoder=decoder, embedding=weights["embedding"], tokenizer=tokenizer)
+    ours, report = exact
+    assert ours.decoder.config == pretrained.SMOLLM2 and ours.head is None
+    assert not report.new and not report.left and report.numbers["taken"] + report.numbers["reshaped"] == 134_515_008
     ids = torch.tensor([ours.encode("At the next junction turn left, then stop behind the 2 red vans.")])
     with torch.no_grad():
         hidden = theirs(ids, output_hidden_states=True).hidden_states
+        logits = theirs(ids).logits
     for layer in (0, 1, 12, 29):
         torch.testing.assert_close(ours.states(ids, layer), hidden[layer], atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(ours.logits(ids), logits, atol=1e-4, rtol=0.0)
+    told = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+    assert torch.equal(ours.continued(ids, told.shape[1] - ids.shape[1]), told[:, ids.shape[1] :])
 
 
 @pytest.mark.slow
@@ -61,10 +66,7 @@ def test_our_tokenizer_cuts_like_the_library_one(folder):
 
 def test_half_precision_storage_changes_the_states_little(folder, exact):
     model = pretrained.load(4, folder)
-    weights, _ = exact
-    decoder = pretrained.Decoder(dataclasses.replace(pretrained.SMOLLM2, layers=4)).eval()
-    decoder.load_state_dict({name: weights[name] for name in decoder.state_dict()})
-    whole = dataclasses.replace(model, decoder=decoder, embedding=weights["embedding"])
+    whole, _ = exact
     ids = torch.tensor([model.encode("turn left at the lights")])
     torch.testing.assert_close(model.states(ids, 4), whole.states(ids, 4), atol=0.05, rtol=0.01)
 

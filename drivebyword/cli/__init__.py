@@ -17,7 +17,7 @@ import tyro
 
 from drivebyword.cli.driving import Drive
 from drivebyword.cli.judging import Bench, Compare, Evaluate
-from drivebyword.cli.learning import Collect, Train
+from drivebyword.cli.learning import Collect, Train, Weights
 from drivebyword.cli.scenery import World
 
 
@@ -52,6 +52,7 @@ Commands = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[World, tyro.conf.subcommand("world")]
+    | Annotated[Weights, tyro.conf.subcommand("weights")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 

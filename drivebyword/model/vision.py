@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.core.rig import CameraConfig
-from drivebyword.model.layers import EncoderBlock, as_bias
+from drivebyword.model.attention import as_bias
+from drivebyword.model.layers import EncoderBlock
 
 FINE = 4
 PATCH = 16
