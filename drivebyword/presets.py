@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from drivebyword.model.backbone import DecoderConfig
     from drivebyword.train.loop import TrainConfig
 
 
@@ -52,7 +53,66 @@ def random_reader() -> TrainConfig:
     return replace(base, name="random-reader", policy=policy, rounds=rounds, warmup=50, cooldown=0.9)
 
 
-PRESETS: dict[str, Callable[[], TrainConfig]] = {"tiny": tiny, "random-reader": random_reader}
+def small() -> TrainConfig:
+    """Return the run whose decoder is SmolLM2-135M, weights and all; a GPU's work."""
+    from dataclasses import replace
+
+    from drivebyword.model.frame import EncoderConfig
+    from drivebyword.model.pretrained import SMOLLM2
+
+    base = tiny()
+    encoder = EncoderConfig(width=384, heads=6, hidden=1536, vision_layers=6, lidar_tokens=32, radar_tokens=8)
+    policy = replace(base.policy, encoder=encoder, decoder=SMOLLM2)
+    return replace(base, name="small", policy=policy, decoder_weights="smollm2", learning_rate=3e-4)
+
+
+def _large(name: str, decoder: DecoderConfig) -> TrainConfig:
+    """Return a run with seven cameras, a finer LiDAR and a vision transformer of ViT-L's size."""
+    from dataclasses import replace
+
+    from drivebyword.model.frame import EncoderConfig
+    from drivebyword.world import rigs
+
+    base, rig = tiny(), rigs.seven_camera()
+    encoder = EncoderConfig(
+        width=1024, heads=16, hidden=4096, vision_layers=24, stem=64, lidar_tokens=64, radar_tokens=16,
+        grounded_tokens=16, glance=512,
+    )  # fmt: skip
+    policy = replace(base.policy, rig=rig, encoder=encoder, decoder=decoder)
+    return replace(base, name=name, rig=rig, policy=policy, learning_rate=1e-4)
+
+
+def base() -> TrainConfig:
+    """Return the run of two billion parameters; its decoder has SmolLM2-1.7B's shape and can start from it."""
+    from drivebyword.model.backbone import DecoderConfig
+
+    return _large("base", DecoderConfig(
+        width=2048, layers=24, heads=32, kv_heads=32, head_width=64, hidden=8192, theta=130_000.0, experts=0,
+    ))  # fmt: skip
+
+
+def base_moe() -> TrainConfig:
+    """Return the same with DeepSeek-V2-Lite's decoder: 2.6 of 15.7 billion parameters a token."""
+    from drivebyword.model.attention import LatentConfig, RopeScaling
+    from drivebyword.model.backbone import DecoderConfig
+    from drivebyword.model.experts import RoutingConfig
+
+    return _large("base-moe", DecoderConfig(
+        width=2048, layers=27, heads=16, kv_heads=16, head_width=64, hidden=10944, norm_eps=1e-6, moe_from=1,
+        experts=64, experts_per_token=6, expert_hidden=1408, shared_hidden=2816,
+        latent=LatentConfig(rank=512, plain_width=128, rope_width=64, value_width=128),
+        routing=RoutingConfig(scores="softmax", shares=False),
+        scaling=RopeScaling(kind="yarn", factor=40.0, original=4096, sharpness=1.589626),
+    ))  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "tiny": tiny,
+    "random-reader": random_reader,
+    "small": small,
+    "base": base,
+    "base-moe": base_moe,
+}
 
 
 def preset(name: str) -> TrainConfig:

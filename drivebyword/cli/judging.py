@@ -87,12 +87,13 @@ class Compare:
 class Bench:
     """Measure this machine and the world's manners.
 
-    world: frames per CPU-second. latency: milliseconds a decision. parallel: two worlds against one, memory, reset.
+    world: frames per CPU-second. latency: milliseconds a decision. size: parameters, operations and floors of every
+    preset. parallel: two worlds against one, memory, reset.
     fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks. repeats: the
     same scenes in three processes, byte by byte.
     """
 
-    what: tyro.conf.Positional[Literal["world", "latency", "parallel", "fuzz", "soak", "repeats"]]
+    what: tyro.conf.Positional[Literal["world", "latency", "size", "parallel", "fuzz", "soak", "repeats"]]
     """What to measure."""
     share: float = 1.0
     """parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
@@ -116,7 +117,8 @@ class Bench:
             bounds = [
                 f"{word} {bound:g}" for word, bound in (("floor", floor), ("at most", ceiling)) if bound is not None
             ]
-            print(f"{name}: {row['value']:.4g} {row['unit']}" + (f" ({bounds[0]})" if bounds else ""))
+            shown = f"{row['value']:,.0f}" if row["value"] >= 1e4 else f"{row['value']:.4g}"
+            print(f"{name}: {shown} {row['unit']}" + (f" ({bounds[0]})" if bounds else ""))
         print(f"report: {path}")
         return 0 if met else 1
 
@@ -131,6 +133,10 @@ class Bench:
                 from drivebyword.loop.policies import checkpoint_folder
 
                 return bench_latency(checkpoint_folder(self.policy))
+            case "size":
+                from drivebyword.evaluate.size import bench_size
+
+                return bench_size()
             case "parallel":
                 from drivebyword.evaluate.parallel import bench_parallel
 

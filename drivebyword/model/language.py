@@ -195,3 +195,33 @@ def _fresh(name: str, shape: torch.Size) -> Tensor:
     if len(shape) == 1:
         return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
     return nn.init.trunc_normal_(torch.empty(shape), std=shape[-1] ** -0.5 * 0.6)
+
+
+def adopt(decoder: Decoder, source: str) -> Coverage:
+    """Fill a decoder with a language model's weights; what the model does not have stays as it is.
+
+    Args:
+        decoder: Of a policy, say: frame ages are new to a language model.
+        source: `smollm2`, or what `weights.open_weights` opens.
+
+    Raises:
+        ValueError: If a tensor has another shape there.
+    """
+    from drivebyword.model.pretrained import load
+    from drivebyword.model.weights import open_weights
+
+    model = load() if source == "smollm2" else take(open_weights(source))[0]
+    theirs, ours, report = model.decoder.state_dict(), decoder.state_dict(), Coverage()
+    for name, value in ours.items():
+        if name not in theirs:
+            report.new.append(name)
+            continue
+        if theirs[name].shape != value.shape:
+            raise ValueError(f"{source}: {name} is {tuple(theirs[name].shape)} there and {tuple(value.shape)} here")
+        with torch.no_grad():
+            value.copy_(theirs[name])
+        report.taken.append(name)
+    report.left.extend(sorted(theirs.keys() - ours.keys()))
+    for kind, sizes in (("taken", ours), ("new", ours), ("left", theirs)):
+        report.numbers[kind] = sum(sizes[name].numel() for name in getattr(report, kind))
+    return report

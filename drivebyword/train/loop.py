@@ -26,6 +26,7 @@ from drivebyword.data.dataset import Dataset
 from drivebyword.data.files import write_json
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
 from drivebyword.model.checkpoint import from_pretrained, save_pretrained
+from drivebyword.model.language import adopt
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
 from drivebyword.train.collect import CollectConfig, collect
@@ -66,6 +67,8 @@ class TrainConfig:
     rounds: tuple[RoundConfig, ...]
     start: Path | None = None
     """Checkpoint whose weights the run begins with; None: drawn by the seed."""
+    decoder_weights: str | None = None
+    """Language model the decoder begins with: `smollm2`, or what `model.weights.open_weights` opens; None: none."""
     data: tuple[Path, ...] = ()
     """Recorded data sets to learn from, besides what the run drives itself."""
     scenario: str = "town-mixed"
@@ -116,6 +119,7 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         out.mkdir(parents=True, exist_ok=True)
         self.policy = Policy(config.policy).to(self.device)
+        taken = adopt(self.policy.decoder, config.decoder_weights).lines() if config.decoder_weights else []
         if config.start is not None:
             _take_weights(self.policy, config.start)
         self.average = Policy(config.policy).to(self.device)
@@ -129,6 +133,9 @@ class _Run:
         if restored is not None:
             self.state = restored
         self.log = TrainLog(out, self.state.step, show)
+        if restored is None:
+            for line in taken:
+                self.log.note(f"decoder, from {config.decoder_weights}: {line}")
         self.tables: list[FrameTable] = []
         self.saved_at = time.monotonic()
 
