@@ -88,17 +88,17 @@ class Bench:
     """Measure this machine and the world's manners.
 
     world: frames per CPU-second. latency: milliseconds a decision. size: parameters, operations and floors of every
-    preset. parallel: two worlds against one, memory, reset.
-    fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks. repeats: the
-    same scenes in three processes, byte by byte.
+    preset. routes: which experts are asked, by family, side of the road and sensor. parallel: two worlds against one,
+    memory, reset. fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks.
+    repeats: the same scenes in three processes, byte by byte.
     """
 
-    what: tyro.conf.Positional[Literal["world", "latency", "size", "parallel", "fuzz", "soak", "repeats"]]
+    what: tyro.conf.Positional[Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats"]]
     """What to measure."""
     share: float = 1.0
-    """parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
+    """routes, parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
     policy: str = "tiny"
-    """latency: whose decisions."""
+    """latency, routes: whose decisions."""
     out: Path = Path("out/bench")
     """Folder for the report."""
 
@@ -137,6 +137,11 @@ class Bench:
                 from drivebyword.evaluate.size import bench_size
 
                 return bench_size()
+            case "routes":
+                from drivebyword.evaluate.routes import bench_routes
+                from drivebyword.loop.policies import checkpoint_folder
+
+                return bench_routes(checkpoint_folder(self.policy), self.share, lambda line: print(line, flush=True))
             case "parallel":
                 from drivebyword.evaluate.parallel import bench_parallel
 

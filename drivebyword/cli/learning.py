@@ -57,6 +57,10 @@ class Train:
     """Folder of the run; a killed run goes on where it was, bit by bit."""
     start: Path | None = None
     """Checkpoint to begin with; from nothing without one."""
+    decoder_weights: str | None = None
+    """Language model the decoder begins with: smollm2, a Hugging Face folder, a .gguf file or a hub id."""
+    rank: int | None = None
+    """The decoder stays as it is, with adapters of this rank beside its matrices; without, everything learns."""
     data: tuple[Path, ...] = ()
     """Recorded data sets to learn from, besides what the run drives itself."""
     processes: int = 2
@@ -70,12 +74,16 @@ class Train:
         """Train."""
         from dataclasses import replace
 
+        from drivebyword.model.adapters import AdapterConfig
         from drivebyword.presets import preset
         from drivebyword.train.loop import train
 
+        chosen = preset(self.preset)
         config = replace(
-            preset(self.preset),
+            chosen,
             start=self.start,
+            decoder_weights=self.decoder_weights or chosen.decoder_weights,
+            adapters=chosen.adapters if self.rank is None else AdapterConfig(rank=self.rank),
             data=self.data,
             processes=self.processes,
             threads=self.threads,

@@ -73,7 +73,7 @@ class MixtureOfExperts(nn.Module):
     """A shared expert and routed ones, balanced by a bias on the router instead of an extra loss (DeepSeek).
 
     The bias takes part in choosing only. In training each forward pass moves it by `balance_rate` towards the experts
-    that got too little. `load` is how many tokens each expert got in the last pass.
+    that got too little. `chosen` are the experts each token was sent to in the last pass.
     """
 
     bias: Tensor
@@ -91,7 +91,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.top, self.balance_rate = top, balance_rate
         self.routing = routing or RoutingConfig(shares=top > 1)
-        self.load: Tensor | None = None
+        self.chosen: Tensor | None = None
         self.router = nn.Linear(width, experts, bias=False)
         self.register_buffer("bias", torch.zeros(experts))
         limit = self.routing.limit
@@ -102,7 +102,8 @@ class MixtureOfExperts(nn.Module):
         """Return shared(x) + sum of gate * expert(x) over the chosen experts."""
         flat = x.reshape(-1, x.shape[-1])
         gate, chosen = self.route(flat)
-        load = self.load = torch.bincount(chosen.flatten(), minlength=len(self.experts))
+        self.chosen = chosen
+        load = torch.bincount(chosen.flatten(), minlength=len(self.experts))
         if self.training and torch.is_grad_enabled():
             self.bias += self.balance_rate * (load.float().mean() - load).sign()
         # Tokens sorted by expert: one gather in, two matrix products per expert, one gather out.

@@ -11,6 +11,7 @@ optimiser and average are saved together, atomically.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from drivebyword.core.rig import RigConfig
 from drivebyword.data.dataset import Dataset
 from drivebyword.data.files import write_json
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
+from drivebyword.model.adapters import AdapterConfig, adapt, folded, learning
 from drivebyword.model.checkpoint import from_pretrained, save_pretrained
 from drivebyword.model.language import adopt
 from drivebyword.model.policy import Policy, PolicyConfig
@@ -69,6 +71,8 @@ class TrainConfig:
     """Checkpoint whose weights the run begins with; None: drawn by the seed."""
     decoder_weights: str | None = None
     """Language model the decoder begins with: `smollm2`, or what `model.weights.open_weights` opens; None: none."""
+    adapters: AdapterConfig | None = None
+    """Which parts of the policy stay as they are, with adapters beside them; None: everything learns."""
     data: tuple[Path, ...] = ()
     """Recorded data sets to learn from, besides what the run drives itself."""
     scenario: str = "town-mixed"
@@ -122,8 +126,9 @@ class _Run:
         taken = adopt(self.policy.decoder, config.decoder_weights).lines() if config.decoder_weights else []
         if config.start is not None:
             _take_weights(self.policy, config.start)
-        self.average = Policy(config.policy).to(self.device)
-        self.average.load_state_dict(self.policy.state_dict())
+        if config.adapters is not None:
+            self.policy = adapt(self.policy, config.adapters).to(self.device)
+        self.average = copy.deepcopy(self.policy)
         self.optimizer = torch.optim.AdamW(
             _groups(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
@@ -247,7 +252,7 @@ class _Run:
             losses = self.teacher.losses(self.policy, batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(learning(self.policy), self.config.clip)
         if not torch.isfinite(norm):
             raise RuntimeError("the gradient is not finite; start the run again to go on from its last state")
         self.optimizer.step()
@@ -275,7 +280,7 @@ class _Run:
         stream = replace(self.config.policy.stream, window=window)
         policy = Policy(replace(self.config.policy, stream=stream))
         wanted = policy.state_dict()
-        held = self.average.state_dict()
+        held = folded(self.average).state_dict()
         cut = {name: held[name][tuple(slice(n) for n in value.shape)] for name, value in wanted.items()}
         policy.load_state_dict(cut)
         save_pretrained(policy, folder)
@@ -295,8 +300,8 @@ def _take_weights(policy: Policy, folder: Path) -> None:
 
 def _groups(policy: Policy, decay: float) -> list[dict[str, Any]]:
     """Decay matrices, not gains, biases and embeddings of one row."""
-    matrices = [p for p in policy.parameters() if p.ndim >= 2]
-    others = [p for p in policy.parameters() if p.ndim < 2]
+    matrices = [p for p in learning(policy) if p.ndim >= 2]
+    others = [p for p in learning(policy) if p.ndim < 2]
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
