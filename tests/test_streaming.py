@@ -80,9 +80,10 @@ def test_the_drafts_tokens_are_those_of_plain_decoding(stream, policy):
         other._hear(other.memory, one.instruction)
         other.memory.frames.extend(history)
         frame = other._pass_frame(other.memory, other.frame_batch(one, stream.trace.passed))
+        past, before = other._past([other.memory])
         for position in range(SMALL.grammar.length):
-            states = other._pass_act([other.memory], frame.key, frame.cache, plain[None])
-            plain[position] = SMALL.grammar.choose(policy.answer(states).numpy())[0, position]
+            logits = other.engine.act(torch.from_numpy(plain[None]), past, before, frame.cache, frame.key)
+            plain[position] = SMALL.grammar.choose(logits.numpy())[0, position]
         np.testing.assert_array_equal(plain, stream.trace.tokens)
     assert max(passes) <= SMALL.grammar.length
 

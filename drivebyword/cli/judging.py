@@ -96,9 +96,11 @@ class Bench:
     what: tyro.conf.Positional[Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats"]]
     """What to measure."""
     share: float = 1.0
-    """routes, parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
+    """latency, routes, parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
     policy: str = "tiny"
     """latency, routes: whose decisions."""
+    engine: str = "torch"
+    """latency: what computes, torch, onnx or onnx-int8."""
     out: Path = Path("out/bench")
     """Folder for the report."""
 
@@ -132,7 +134,8 @@ class Bench:
                 from drivebyword.evaluate.latency import bench_latency
                 from drivebyword.loop.policies import checkpoint_folder
 
-                return bench_latency(checkpoint_folder(self.policy))
+                decisions = max(20, round(200 * self.share))
+                return bench_latency(checkpoint_folder(self.policy), decisions, self.engine)
             case "size":
                 from drivebyword.evaluate.size import bench_size
 

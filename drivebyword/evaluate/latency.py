@@ -24,27 +24,29 @@ WARM_UP = 12
 SENTENCES = ("turn left at the next intersection", "pull over when it is safe")
 
 
-def bench_latency(folder: str | Path, decisions: int = 200) -> dict[str, Any]:
+def bench_latency(folder: str | Path, decisions: int = 200, engine: str = "torch") -> dict[str, Any]:
     """Time `decisions` streamed decisions of a checkpoint on one thread; return the report of a bench."""
     from drivebyword.evaluate.report import commit, machine
     from drivebyword.model.streaming import StreamingPolicy
 
     started = time.perf_counter()
-    policy = StreamingPolicy.from_pretrained(folder, threads=1)
+    policy = StreamingPolicy.from_pretrained(folder, threads=1, engine=engine)
     policy.reader.read(SENTENCES[0])
     load = time.perf_counter() - started
     wall, cpu, passes = time_decisions(policy, decisions)
-    middle, late = np.percentile(wall, [50, 95])
+    middle, late, latest = np.percentile(wall, [50, 95, 99])
     rows = {
         "p50": _row(middle, "ms"),
         "p95": _row(late, "ms"),
+        "p99": _row(latest, "ms"),
+        "p99 over p50": _row(latest / middle, "times"),
         "cpu p50": _row(float(np.median(cpu)), "ms of CPU"),
         "decisions per second": _row(1e3 / middle, "1/s", floor=FLOOR_PER_SECOND),
         "passes per decision": _row(float(passes.mean()), "passes"),
         "new sentence": _row(_time_sentence(policy), "ms"),
         "load": _row(load, "s"),
     }
-    return {"bench": "latency", "machine": machine(), "commit": commit(), "rows": rows}
+    return {"bench": "latency", "engine": engine, "machine": machine(), "commit": commit(), "rows": rows}
 
 
 def time_decisions(

@@ -48,6 +48,8 @@ class DriveConfig:
     scenario: str = "town"
     seed: int = 2_000_017
     policy: str = "tiny"
+    engine: str = "torch"
+    """What computes the policy: torch, onnx or onnx-int8."""
     then: tuple[tuple[float, str], ...] = ()
     """Later sentences and the second each is typed at."""
     sensors: tuple[str, ...] | None = None
@@ -90,7 +92,7 @@ def drive(config: DriveConfig, show: Callable[[str, bool], None] = lambda line, 
     rig = rigs.rig(config.rig)
     env = DrivingEnv(rig=rig)
     try:
-        driver = driver_in(env, load_policy(config.policy, env, threads=1), config.guard)
+        driver = driver_in(env, load_policy(config.policy, env, threads=1, engine=config.engine), config.guard)
         ready = time.monotonic()
         episode = _run(config, env, driver, show)
         driven = time.monotonic()
@@ -249,6 +251,7 @@ def _summarize(
         "map": credit or None,
         "seed": config.seed,
         "policy": config.policy,
+        "engine": config.engine,
         "rig": config.rig,
         "guarded": config.guard,
         "sensors": list(config.sensors) if config.sensors is not None else None,

@@ -30,13 +30,14 @@ def checkpoint_folder(name: str) -> Path:
     return folder
 
 
-def load_policy(name: str, env: DrivingEnv, threads: int | None = None) -> Policy:
+def load_policy(name: str, env: DrivingEnv, threads: int | None = None, engine: str = "torch") -> Policy:
     """Return the policy of that name, or of a checkpoint folder.
 
     Args:
         name: `tiny`, `expert`, `constant` or the path of a checkpoint.
         env: The world it will drive in; only the expert reads it.
         threads: CPU threads a network may use; None leaves torch's choice.
+        engine: What computes a network: torch, onnx or onnx-int8.
     """
     if name == "constant":
         return ConstantSpeed()
@@ -47,7 +48,7 @@ def load_policy(name: str, env: DrivingEnv, threads: int | None = None) -> Polic
     folder = checkpoint_folder(name)
     from drivebyword.model.streaming import StreamingPolicy
 
-    policy = StreamingPolicy.from_pretrained(folder, threads=threads)
+    policy = StreamingPolicy.from_pretrained(folder, threads=threads, engine=engine)
     trained = policy.policy.config.rig
     if trained != env.rig:
         raise ValueError(f"{name} was trained on rig '{trained.name}' and drives no other, not '{env.rig.name}'")

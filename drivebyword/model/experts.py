@@ -102,6 +102,8 @@ class MixtureOfExperts(nn.Module):
         """Return shared(x) + sum of gate * expert(x) over the chosen experts."""
         flat = x.reshape(-1, x.shape[-1])
         gate, chosen = self.route(flat)
+        if torch.onnx.is_in_onnx_export():
+            return self._all(x, gate, chosen)
         self.chosen = chosen
         load = torch.bincount(chosen.flatten(), minlength=len(self.experts))
         if self.training and torch.is_grad_enabled():
@@ -118,6 +120,15 @@ class MixtureOfExperts(nn.Module):
         routed = _reorder(done, back, order) * gate.to(done.dtype).reshape(-1, 1)
         mixed = routed.unflatten(0, (-1, self.top)).sum(1) if self.top > 1 else routed
         mixed = mixed.reshape(x.shape)
+        return mixed if self.shared is None else self.shared(x) + mixed
+
+    def _all(
+        self, x: Float[Tensor, "*B D"], gate: Float[Tensor, "T K"], chosen: Int[Tensor, "T K"]
+    ) -> Float[Tensor, "*B D"]:
+        """Ask every expert, with a gate of 0 where it is not chosen: what engines of fixed shapes can compute."""
+        flat = x.reshape(-1, x.shape[-1])
+        gates = gate.new_zeros(len(flat), len(self.experts)).scatter(1, chosen, gate)
+        mixed = sum(gates[:, e : e + 1] * expert(flat) for e, expert in enumerate(self.experts)).reshape(x.shape)
         return mixed if self.shared is None else self.shared(x) + mixed
 
     def route(self, flat: Float[Tensor, "T D"]) -> tuple[Float[Tensor, "T K"], Int[Tensor, "T K"]]:

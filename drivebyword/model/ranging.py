@@ -87,7 +87,7 @@ class LidarEncoder(nn.Module):
         """Return how near on each of ARCS the car would touch the nearest obstacles, given per column in metres."""
         reach = nearest.clamp(max=1e3)[..., None]
         x, y = self.mount.x + reach * self.ahead[:, None], reach * self.aside[:, None] * self.turn
-        beside = torch.hypot(x, self.radius - y) - self.radius
+        beside = (x * x + (self.radius - y) ** 2).sqrt() - self.radius  # exporters know no hypot
         room = torch.atan2(x, self.radius - y) * self.radius - self.car.front
         hit = (beside.abs() < self.car.width / 2 + ARC_MARGIN) & (room > -1.0)
         return torch.where(hit, torch.exp(-room.clamp(min=0) / ARC_FADE), 0.0).amax(1)

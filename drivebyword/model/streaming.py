@@ -22,9 +22,11 @@ from torch import Tensor
 
 from drivebyword.core.records import INTENTS, Decision, Observation
 from drivebyword.model.attention import KeyValue
+from drivebyword.model.engines import engine as engine_of
 from drivebyword.model.experts import halve
 from drivebyword.model.frame import Words
 from drivebyword.model.passed import JUNCTION, Passed
+from drivebyword.model.passes import joined
 from drivebyword.model.policy import Instruction, Policy
 from drivebyword.model.reader import Reader
 from drivebyword.tokens.action import REASON_TOKENS
@@ -88,6 +90,7 @@ class StreamingPolicy:
         first_step_only: Check the draft up to the triple that is executed; the rest of the chunk is then only a
             guess. Faster, and the car moves the same: for collecting and judging.
         half: Multiply in bfloat16, as in training: half the time where a CPU has such instructions.
+        engine: What computes: `torch`, `onnx` or `onnx-int8`.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class StreamingPolicy:
         threads: int | None = None,
         first_step_only: bool = False,
         half: bool = False,
+        engine: str = "torch",
     ) -> None:
         names = policy.config.rig.sensor_names()
         unknown = set(sensors or ()) - set(names)
@@ -108,6 +112,9 @@ class StreamingPolicy:
             torch.set_num_threads(threads)
         self.policy = halve(policy.eval()) if half else policy.eval()
         self.half, self.reader = half, reader
+        if half and engine != "torch":
+            raise ValueError(f"the {engine} engine has a precision of its own: no half with it")
+        self.engine = engine_of(engine, policy, threads)
         self.sensors = names if sensors is None else sensors
         self._needed = REASON_TOKENS + 3 if first_step_only else policy.config.grammar.length
         self.reset()
@@ -121,13 +128,16 @@ class StreamingPolicy:
         sensors: tuple[str, ...] | None = None,
         first_step_only: bool = False,
         half: bool = False,
+        engine: str = "torch",
     ) -> StreamingPolicy:
         """Return the policy of a checkpoint with the reader it was trained with."""
         from drivebyword.model.checkpoint import from_pretrained
 
         policy = from_pretrained(folder)
         reader = Reader(policy.config.reader)
-        return cls(policy, reader, sensors=sensors, threads=threads, first_step_only=first_step_only, half=half)
+        return cls(
+            policy, reader, sensors=sensors, threads=threads, first_step_only=first_step_only, half=half, engine=engine
+        )
 
     def remember(self) -> Memory:
         """Return the memory of a driver who begins a new episode."""
@@ -202,109 +212,62 @@ class StreamingPolicy:
         """Encode the new frames together with the drafts, check the drafts, repeat until they hold."""
         grammar = self.policy.config.grammar
         drafts = np.stack([grammar.ranges[:, 0] if m.draft is None else m.draft for m in memories])
-        states, key, cache = self._pass_all(memories, _together(seen), drafts)
-        plan, speed = self.policy.plan(states[:, 0])
-        nearness = self.policy.affordances(states[:, 0])[:, JUNCTION].sigmoid()
-        logits = self.policy.answer(states[:, 1:]).numpy()
+        past, before = self._past(memories)
+        answer = self.engine.frame(_together(seen), _words(memories), past, before, torch.from_numpy(drafts))
+        nearness = answer.affordances[:, JUNCTION].sigmoid()
+        logits = answer.logits.numpy().copy()
         tokens = grammar.choose(logits)
         passes = np.ones(len(memories), np.int64)
         # What follows the first wrong token was predicted from it; the last token nobody reads.
         checked = slice(0, self._needed - 1)
-        while len(wrong := np.flatnonzero((tokens[:, checked] != drafts[:, checked]).any(1))):
+        # A pass makes at least one more token right. An engine that rounds a token by the others' values may never
+        # agree with itself: it has as many passes as there are tokens.
+        for _ in range(grammar.length):
+            wrong = np.flatnonzero((tokens[:, checked] != drafts[:, checked]).any(1))
+            if not len(wrong):
+                break
             drafts[wrong] = tokens[wrong]
-            again = self._pass_act([memories[int(i)] for i in wrong], key[wrong], _rows(cache, wrong), drafts[wrong])
-            logits[wrong] = self.policy.answer(again).numpy()
+            again = self.engine.act(
+                torch.from_numpy(drafts[wrong]), _rows(past, wrong), before[wrong], _rows(answer.cache, wrong),
+                answer.key[wrong],
+            )  # fmt: skip
+            logits[wrong] = again.numpy()
             tokens[wrong] = grammar.choose(logits[wrong])
             passes[wrong] += 1
         for i, memory in enumerate(memories):
             if self.policy.config.stream.window > 1:
-                memory.frames.append(Frame(seen[i], key[i : i + 1], _rows(cache, [i])))
+                memory.frames.append(Frame(seen[i], answer.key[i : i + 1], _rows(answer.cache, [i])))
             memory.trace = Trace(
                 tokens=tokens[i],
                 logits=logits[i],
-                plan=plan[i].numpy(),
-                speed=float(speed[i]),
+                plan=answer.plan[i].numpy(),
+                speed=float(answer.speed[i]),
                 intent=memory.intent,
                 passed=memory.passed.junctions,
                 passes=int(passes[i]),
             )
             memory.passed.see(float(nearness[i]))
 
-    def _see(self, memories: Sequence[Memory], seen: Batch) -> tuple[Float[Tensor, "B N D"], Bool[Tensor, "B N"]]:
-        words = [memory.instruction.words for memory in memories if memory.instruction is not None]
-        together = Words(torch.cat([w.states for w in words]), torch.cat([w.mask for w in words]))
-        tokens, key = self.policy.see(seen, together)
-        return tokens[:, 0], key[:, 0]
-
-    def _pass_all(
-        self, memories: Sequence[Memory], seen: Batch, drafts: Int[np.ndarray, "B A"]
-    ) -> tuple[Float[Tensor, "B Q D"], Bool[Tensor, "B N"], list[KeyValue]]:
-        """Run frames and act tokens in one pass.
-
-        Returns the states of ego token and act tokens, which frame tokens exist, and the frames' keys and values.
-        """
-        policy, layout = self.policy, self.policy.layout
-        tokens, key = self._see(memories, seen)
-        acts = policy.act_states(torch.from_numpy(drafts)[:, None])[:, 0]
-        x = torch.cat([tokens, acts.to(tokens.dtype)], dim=1)
-        alone = torch.ones(len(memories), 1, 1, dtype=torch.bool)
-        own = layout.mask(alone, key[:, None])[:, layout.instruction :, layout.instruction :]
-        past, before, ages = self._past(memories, layout.step)
-        mask = torch.cat([before[:, None].expand(-1, layout.step, -1), own], dim=-1)
-        rows = torch.arange(layout.frame - 1, layout.step)
-        positions = layout.positions(1)[layout.instruction :]
-        y, cache = policy.decoder(x, positions, mask, ages=_with_own(ages, layout.step), past=past, rows=rows)
-        return y, key, [(k[:, :, : layout.frame], v[:, :, : layout.frame]) for k, v in cache]
-
     def _pass_frame(self, memory: Memory, seen: Batch) -> Frame:
-        """Run a frame alone, for what later frames need of it."""
-        layout = self.policy.layout
-        tokens, key = self._see([memory], seen)
-        past, before, ages = self._past([memory], layout.frame)
-        mask = torch.cat([before, key], dim=-1)[:, None].expand(-1, layout.frame, -1)
-        positions = layout.positions(1)[layout.instruction : layout.instruction + layout.frame]
-        rows = torch.tensor([layout.frame - 1])
-        ages = _with_own(ages, layout.frame)
-        _, cache = self.policy.decoder(tokens, positions, mask, ages=ages, past=past, rows=rows)
-        return Frame(seen, key, cache)
+        """Run a frame for what later frames need of it."""
+        past, before = self._past([memory])
+        draft = torch.from_numpy(self.policy.config.grammar.ranges[None, :, 0].copy())
+        answer = self.engine.frame(seen, _words([memory]), past, before, draft)
+        return Frame(seen, answer.key, answer.cache)
 
-    def _pass_act(
-        self,
-        memories: Sequence[Memory],
-        key: Bool[Tensor, "B N"],
-        cache: list[KeyValue],
-        drafts: Int[np.ndarray, "B A"],
-    ) -> Float[Tensor, "B A D"]:
-        """Run the act tokens again over frames that are known."""
-        policy, layout = self.policy, self.policy.layout
-        past, before, ages = self._past(memories, layout.act)
-        causal = torch.ones(len(memories), layout.act, layout.act, dtype=torch.bool).tril()
-        earlier = torch.cat([before, key], dim=-1)[:, None].expand(-1, layout.act, -1)
-        ages = _with_own(ages, layout.frame + layout.act)
-        positions = layout.positions(1)[-layout.act :]
-        x = policy.act_states(torch.from_numpy(drafts)[:, None])[:, 0]
-        y, _ = policy.decoder(
-            x, positions, torch.cat([earlier, causal], dim=-1), ages=ages, past=_joined([past, cache], 2)
-        )
-        return y
-
-    def _past(
-        self, memories: Sequence[Memory], queries: int
-    ) -> tuple[list[KeyValue], Bool[Tensor, "B S"], Int[Tensor, "Q S"]]:
-        """Return keys and values of instruction and window per layer, which may be seen, and their ages.
+    def _past(self, memories: Sequence[Memory]) -> tuple[list[KeyValue], Bool[Tensor, "B S"]]:
+        """Return keys and values of instruction and window per layer, and which may be seen.
 
         Every driver has a place for every age; before its episode is that old, the place is empty and not seen.
         """
         stream, layout = self.policy.config.stream, self.policy.layout
-        ages = range(stream.window - 1, 0, -1)
-        past = [_joined([memory.told for memory in memories], 0)]
+        past = [joined([memory.told for memory in memories], 0)]
         seen = [torch.ones(len(memories), layout.instruction, dtype=torch.bool)]
-        for age in ages:
+        for age in range(stream.window - 1, 0, -1):
             keys, caches = zip(*(self._place(memory, age * stream.stride) for memory in memories), strict=True)
-            past.append(_joined(caches, 0))
+            past.append(joined(caches, 0))
             seen.append(torch.cat(keys))
-        old = [0] * layout.instruction + [age for age in ages for _ in range(layout.frame)]
-        return _joined(past, 2), torch.cat(seen, dim=1), torch.tensor(old).expand(queries, -1)
+        return joined(past, 2), torch.cat(seen, dim=1)
 
     def _place(self, memory: Memory, back: int) -> tuple[Bool[Tensor, "1 N"], list[KeyValue]]:
         """Return which tokens of the frame `back` decisions ago exist, and their keys and values."""
@@ -312,7 +275,10 @@ class StreamingPolicy:
             frame = memory.frames[-back]
             return frame.key, frame.cache
         n = self.policy.layout.frame
-        nothing: list[KeyValue] = [(k.new_zeros(1, k.shape[1], n, k.shape[3]),) * 2 for k, _ in memory.told]
+        nothing: list[KeyValue] = [
+            (k.new_zeros(1, k.shape[1], n, k.shape[3]), v.new_zeros(1, v.shape[1], n, v.shape[3]))
+            for k, v in memory.told
+        ]
         return torch.zeros(1, n, dtype=torch.bool), nothing
 
     # ------------------------------------------------------------------ observations
@@ -381,21 +347,12 @@ def _together(seen: Sequence[Batch]) -> Batch:
     return Batch(**columns)  # type: ignore[arg-type]
 
 
-def _joined(caches: Sequence[list[KeyValue]], dim: int) -> list[KeyValue]:
-    """Join keys and values layer by layer along a dimension."""
-    if len(caches) == 1:
-        return caches[0]
-    return [
-        (torch.cat([layer[0] for layer in layers], dim), torch.cat([layer[1] for layer in layers], dim))
-        for layers in zip(*caches, strict=True)
-    ]
+def _words(memories: Sequence[Memory]) -> Words:
+    """Return every driver's sentence."""
+    words = [memory.instruction.words for memory in memories if memory.instruction is not None]
+    return Words(torch.cat([w.states for w in words]), torch.cat([w.mask for w in words]))
 
 
 def _rows(cache: list[KeyValue], rows: Sequence[int] | Int[np.ndarray, " b"]) -> list[KeyValue]:
     """Return some drivers' keys and values."""
     return [(k[rows], v[rows]) for k, v in cache]
-
-
-def _with_own(ages: Int[Tensor, "Q S"], own: int) -> Int[Tensor, "Q S2"]:
-    """Append `own` keys of age 0."""
-    return torch.nn.functional.pad(ages, (0, own))

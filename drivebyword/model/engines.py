@@ -1,0 +1,266 @@
+"""What computes a decision's passes: PyTorch, or ONNX Runtime in float32 or with 8-bit integers, on one interface.
+
+In: a policy. Out: an engine with `frame` and `act`, which are `passes.FramePass` and `passes.ActPass`, or compute the
+same. Exports are kept on disk, by the content of weights, configuration and sources.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jaxtyping
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from drivebyword.data.files import write_folder_atomic
+from drivebyword.model.attention import KeyValue
+from drivebyword.model.checkpoint import config_hash
+from drivebyword.model.frame import Words
+from drivebyword.model.passes import ActPass, Answer, FramePass
+from drivebyword.model.policy import Policy
+from drivebyword.tokens.stream import Batch
+
+ENGINES = ("torch", "onnx", "onnx-int8")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Computes passes."""
+
+    def frame(self, seen: Batch, words: Words, past: list[KeyValue], before: Tensor, tokens: Tensor) -> Answer:
+        """See `passes.FramePass`."""
+        ...
+
+    def act(self, tokens: Tensor, past: list[KeyValue], before: Tensor, cache: list[KeyValue], key: Tensor) -> Tensor:
+        """See `passes.ActPass`."""
+        ...
+
+
+def engine(name: str, policy: Policy, threads: int | None = None) -> Engine:
+    """Return an engine by name. Raises ValueError for an unknown one, or one that is not installed."""
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}: {', '.join(ENGINES)}")
+    return (
+        TorchEngine(policy)
+        if name == "torch"
+        else OnnxEngine(policy, eight_bits=name.endswith("int8"), threads=threads)
+    )
+
+
+class TorchEngine:
+    """The reference."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.frame, self.act = FramePass(policy), ActPass(policy)
+
+
+# --------------------------------------------------------------------------- ONNX Runtime
+
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU; one driver a run, so several are asked one after another.
+
+    Args:
+        policy: In float32.
+        eight_bits: Matrices as 8-bit integers, a scale a column; activations are quantised as they come.
+        threads: CPU threads; None leaves the choice to ONNX Runtime.
+    """
+
+    def __init__(self, policy: Policy, *, eight_bits: bool = False, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ValueError("this engine needs onnx and onnxruntime: pip install 'drivebyword[engines]'") from None
+        self.policy = policy
+        folder = _exported(policy, eight_bits)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads or 0, 1
+        self._sessions = [
+            onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+            for name in ("frame", "act")
+        ]
+        self._wanted = [[value.name for value in session.get_inputs()] for session in self._sessions]
+
+    def frame(self, seen: Batch, words: Words, past: list[KeyValue], before: Tensor, tokens: Tensor) -> Answer:
+        """See `passes.FramePass`."""
+        rows = [
+            self._run(0, _frame_inputs(_row_of(seen, i), Words(*(part[i : i + 1] for part in words)),
+                                       _row_of_cache(past, i), before[i : i + 1], tokens[i : i + 1]))
+            for i in range(len(tokens))
+        ]  # fmt: skip
+        logits, plan, speed, affordances, key, *cache = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        return Answer(logits, plan, speed, affordances, key, _paired(cache))
+
+    def act(self, tokens: Tensor, past: list[KeyValue], before: Tensor, cache: list[KeyValue], key: Tensor) -> Tensor:
+        """See `passes.ActPass`."""
+        rows = [
+            self._run(1, _act_inputs(tokens[i : i + 1], _row_of_cache(past, i), before[i : i + 1],
+                                     _row_of_cache(cache, i), key[i : i + 1]))[0]
+            for i in range(len(tokens))
+        ]  # fmt: skip
+        return torch.cat(rows)
+
+    def _run(self, which: int, inputs: dict[str, Tensor]) -> list[Tensor]:
+        found = self._sessions[which].run(None, {name: inputs[name].numpy() for name in self._wanted[which]})
+        return [torch.from_numpy(np.asarray(value)) for value in found]
+
+
+class _Flat(nn.Module):
+    """A pass whose inputs and outputs are plain rows of tensors, as exporters want them."""
+
+    def __init__(self, inner: FramePass | ActPass, example: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.inner, self.names = inner, list(example)
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.names, values, strict=True))
+        past = _paired([value for name, value in given.items() if name.startswith("past")])
+        if isinstance(self.inner, ActPass):
+            cache = _paired([value for name, value in given.items() if name.startswith("cache")])
+            return (self.inner(given["tokens"], past, given["before"], cache, given["key"]),)
+        cameras = {name: given[f"camera {name}"] for name in self.inner.policy.frame.vision.names}
+        one, none = given["ego"], given["tokens"][:, None]
+        seen = Batch(
+            cameras=cameras, lidar=given.get("lidar"), radar=given.get("radar"), radar_valid=given.get("radar_valid"),
+            ego=one, passed=given["passed"], present=given["present"],
+            words=one.new_zeros(1, 0, self.inner.policy.config.word_width),
+            word_mask=torch.zeros(1, 0, dtype=torch.bool), tokens=none,
+            history_valid=torch.ones(1, 1, dtype=torch.bool),
+        )  # fmt: skip
+        words = Words(given["words"], given["word_mask"])
+        logits, plan, speed, affordances, key, cache = self.inner(seen, words, past, given["before"], given["tokens"])
+        return (logits, plan, speed, affordances, key, *(part for pair in cache for part in pair))
+
+
+def _frame_inputs(seen: Batch, words: Words, past: list[KeyValue], before: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    named = {f"camera {name}": image for name, image in seen.cameras.items()}
+    for name in ("lidar", "radar", "radar_valid", "ego", "passed", "present"):
+        value = getattr(seen, name)
+        if value is not None:
+            named[name] = value
+    named |= {"words": words.states, "word_mask": words.mask, "before": before, "tokens": tokens}
+    return named | _numbered("past", past)
+
+
+def _act_inputs(
+    tokens: Tensor, past: list[KeyValue], before: Tensor, cache: list[KeyValue], key: Tensor
+) -> dict[str, Tensor]:
+    named = {"tokens": tokens, "before": before, "key": key}
+    return named | _numbered("past", past) | _numbered("cache", cache)
+
+
+def _numbered(name: str, cache: list[KeyValue]) -> dict[str, Tensor]:
+    return {f"{name} {i} {part}": value for i, pair in enumerate(cache) for part, value in zip("kv", pair, strict=True)}
+
+
+def _paired(flat: Sequence[Tensor]) -> list[KeyValue]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _row_of(seen: Batch, i: int) -> Batch:
+    """Return one driver's frame."""
+    if len(seen.ego) == 1:
+        return seen
+    values: dict[str, Any] = {name: getattr(seen, name) for name in Batch.__dataclass_fields__}
+    cut = {name: value[i : i + 1] for name, value in values.items() if isinstance(value, Tensor)}
+    cameras = {name: image[i : i + 1] for name, image in seen.cameras.items()}
+    return Batch(**{**values, **cut, "cameras": cameras})
+
+
+def _row_of_cache(cache: list[KeyValue], i: int) -> list[KeyValue]:
+    return [(k[i : i + 1], v[i : i + 1]) for k, v in cache]
+
+
+# --------------------------------------------------------------------------- exporting
+
+
+def _exported(policy: Policy, eight_bits: bool) -> Path:
+    """Return the folder of a policy's exported passes; made on first use."""
+    try:
+        versions = [importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")]
+    except importlib.metadata.PackageNotFoundError:
+        raise ValueError("exporting needs onnx: pip install 'drivebyword[engines]'") from None
+    digest = hashlib.sha256(" ".join([*versions, config_hash(policy.config), str(eight_bits)]).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    for name, value in policy.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    root = Path(os.environ.get("DRIVEBYWORD_CACHE") or Path.home() / ".cache" / "drivebyword") / "engines"
+    folder = root / digest.hexdigest()[:20]
+    if not (folder / "act.onnx").exists():
+        with write_folder_atomic(folder, replace=True) as temporary:
+            _export(policy, temporary, eight_bits)
+    return folder
+
+
+@torch.no_grad()
+def _export(policy: Policy, folder: Path, eight_bits: bool) -> None:
+    frame, act = FramePass(policy), ActPass(policy)
+    inputs = _example(policy)
+    answer = frame(*inputs)
+    seen, words, past, before, tokens = inputs
+    wanted: dict[str, tuple[FramePass | ActPass, dict[str, Tensor]]] = {
+        "frame": (frame, _frame_inputs(seen, words, past, before, tokens)),
+        "act": (act, _act_inputs(tokens, past, before, answer.cache, answer.key)),
+    }
+    for name, (inner, example) in wanted.items():
+        path = folder / f"{name}.onnx"
+        with warnings.catch_warnings(), _unchecked():
+            warnings.simplefilter("ignore")  # the exporter warns of every constant it folds
+            torch.onnx.export(
+                _Flat(inner, example).eval(), tuple(example.values()), str(path), input_names=list(example),
+                dynamo=False, opset_version=17,
+            )  # fmt: skip
+        if eight_bits:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+
+            quantize_dynamic(
+                path, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
+            )
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    """Switch shape checks off: while an exporter traces, sizes are tensors."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+def _example(policy: Policy) -> tuple[Batch, Words, list[KeyValue], Tensor, Tensor]:
+    """Return one driver's inputs of the right shapes."""
+    c, layout = policy.config, policy.layout
+    rig, sensors = c.rig, len(c.rig.sensor_names())
+    cameras = {k.name: torch.zeros(1, 1, k.height, k.width, 3, dtype=torch.uint8) for k in rig.cameras}
+    lidar = torch.ones(1, 1, rig.lidar.beams, rig.lidar.columns, 2) if rig.lidar is not None else None
+    radar = valid = None
+    if rig.radar is not None:
+        radar = torch.ones(1, 1, rig.radar.detections, 4)
+        valid = torch.ones(1, 1, rig.radar.detections, dtype=torch.bool)
+    room = c.reader.max_pieces
+    seen = Batch(
+        cameras=cameras, lidar=lidar, radar=radar, radar_valid=valid, ego=torch.ones(1, 1, 7),
+        passed=torch.zeros(1, 1), present=torch.ones(1, 1, sensors, dtype=torch.bool),
+        words=torch.zeros(1, 0, c.word_width), word_mask=torch.zeros(1, 0, dtype=torch.bool),
+        tokens=torch.full((1, 1, layout.act), -1), history_valid=torch.ones(1, 1, dtype=torch.bool),
+    )  # fmt: skip
+    told = policy.read(torch.zeros(1, room, c.word_width), torch.ones(1, room, dtype=torch.bool))
+    everything = torch.ones(1, layout.instruction, layout.instruction, dtype=torch.bool)
+    _, heard = policy.decoder(told.tokens, layout.positions(0), everything)
+    extra = (c.stream.window - 1) * layout.frame
+    past = [tuple(nn.functional.pad(part, (0, 0, 0, extra)) for part in pair) for pair in heard]
+    before = torch.ones(1, layout.instruction + extra, dtype=torch.bool)
+    tokens = torch.from_numpy(np.array(c.grammar.ranges[:, 0]))[None]
+    return seen, told.words, past, before, tokens  # type: ignore[return-value]
