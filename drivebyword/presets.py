@@ -115,6 +115,10 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
 }
 
 
+SIZED = ("tiny", "small", "base", "base-moe")
+"""The presets that differ in size."""
+
+
 def preset(name: str) -> TrainConfig:
     """Return a preset by name; ValueError names the nearest for an unknown one."""
     if name not in PRESETS:

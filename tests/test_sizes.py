@@ -5,17 +5,17 @@ import dataclasses
 import pytest
 import torch
 
-from drivebyword.evaluate.size import POLICIES, bench_size
+from drivebyword.evaluate.size import bench_size
 from drivebyword.model.language import adopt
 from drivebyword.model.policy import Policy
 from drivebyword.model.pretrained import fetch, load
 from drivebyword.model.sizes import DEVICES, kept_width, sizes_of
-from drivebyword.presets import preset
+from drivebyword.presets import SIZED, preset
 
 
 @pytest.fixture(scope="module")
 def counted():
-    return {name: sizes_of(preset(name).policy) for name in POLICIES}
+    return {name: sizes_of(preset(name).policy) for name in SIZED}
 
 
 def test_presets_are_as_large_as_they_say(counted):
@@ -57,8 +57,8 @@ def test_latent_attention_keeps_a_fraction_of_a_token():
 
 
 def test_the_bench_counts_every_preset():
-    rows = bench_size()["rows"]
-    for name in POLICIES:
+    rows = bench_size({name: preset(name).policy for name in SIZED})["rows"]
+    for name in SIZED:
         assert rows[f"{name}: parameters"]["value"] > 0 and rows[f"{name}: H100, 16 bits"]["value"] > 0
     assert rows["tiny: parameters"]["value"] < 10.0
 

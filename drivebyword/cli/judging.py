@@ -138,8 +138,9 @@ class Bench:
                 return bench_latency(checkpoint_folder(self.policy), decisions, self.engine)
             case "size":
                 from drivebyword.evaluate.size import bench_size
+                from drivebyword.presets import SIZED, preset
 
-                return bench_size()
+                return bench_size({name: preset(name).policy for name in SIZED})
             case "routes":
                 from drivebyword.evaluate.routes import bench_routes
                 from drivebyword.loop.policies import checkpoint_folder

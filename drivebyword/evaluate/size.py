@@ -1,22 +1,23 @@
-"""What each preset costs: nothing in, a bench report out (parameters, tokens, operations, bytes, floors)."""
+"""What each preset costs: configurations in, a bench report out (parameters, tokens, operations, bytes, floors)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from drivebyword.evaluate.report import commit, machine
 
-POLICIES = ("tiny", "small", "base", "base-moe")
+if TYPE_CHECKING:
+    from drivebyword.model.policy import PolicyConfig
 
 
-def bench_size() -> dict[str, Any]:
-    """Count every preset."""
+def bench_size(policies: Mapping[str, PolicyConfig]) -> dict[str, Any]:
+    """Count policies, by the names of their presets."""
     from drivebyword.model.sizes import sizes_of
-    from drivebyword.presets import preset
 
     rows: dict[str, Any] = {}
-    for name in POLICIES:
-        rows |= {f"{name}: {row}": value for row, value in _rows(sizes_of(preset(name).policy)).items()}
+    for name, config in policies.items():
+        rows |= {f"{name}: {row}": value for row, value in _rows(sizes_of(config)).items()}
     return {"bench": "size", "machine": machine(), "commit": commit(), "rows": rows}
 
 
