@@ -171,9 +171,10 @@ def test_a_world_already_running_here_does_not_disturb_the_others():
 
 
 ORPHANS = """
-import sys, numpy as np
+import signal, numpy as np
 from drivebyword.world.vector import make_worlds
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
     worlds = make_worlds(2, render_sensors=False)
     worlds.reset(seed=1)
     print(*[p.pid for p in worlds.processes], flush=True)
@@ -205,6 +206,16 @@ def test_no_world_outlives_the_process_that_made_it(how, tmp_path):
     until = time.monotonic() + 30
     while any(map(running, pids)) and time.monotonic() < until:
         time.sleep(0.1)
+    assert not any(map(running, pids))
+
+
+def test_worlds_that_still_owe_an_answer_are_ended_at_once():
+    worlds = make_worlds(2, render_sensors=False)
+    worlds.reset(seed=1)
+    pids = [process.pid for process in worlds.processes]
+    worlds.step_async(np.tile(np.array([0, 0, 1], np.float32), (2, 1)))
+    worlds.parent_pipes[0].recv_bytes()  # an interrupt came before the rest was read
+    worlds.close()
     assert not any(map(running, pids))
 
 

@@ -24,6 +24,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.async_vector_env import AsyncState
 from jaxtyping import Float32, UInt8
 
 from drivebyword.core.edge import EdgeRecord
@@ -81,6 +82,15 @@ class Worlds(AsyncVectorEnv):
         if not isinstance(actions, np.ndarray | Sequence) or len(actions) != self.num_envs:
             raise ValueError(f"actions must be {self.num_envs} rows of three numbers, got {str(actions)[:80]!r}")
         super().step_async(np.stack([actuation_of(action) for action in actions]).astype(np.float32))
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """End the worlds, and at once where an answer is still due.
+
+        Who was interrupted while it waited may have read half an answer: asking for the rest would wait for ever.
+        """
+        if self._state is not AsyncState.DEFAULT:
+            terminate, self._state = True, AsyncState.DEFAULT
+        super().close_extras(timeout=timeout, terminate=terminate)
 
 
 def _make(
