@@ -37,6 +37,35 @@ def tiny() -> TrainConfig:
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 
 
+def further() -> TrainConfig:
+    """Return the run that goes on from a finished tiny (`--start`), an hour on two CPU cores.
+
+    It drives all it learns from itself, half of it in scenes that ask for stops, kerbs, lanes and pace.
+    """
+    from dataclasses import replace
+
+    from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
+    from drivebyword.train.loop import RoundConfig
+
+    base = tiny()
+    early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
+    pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
+    errands = "town-errands"
+    rounds = (
+        RoundConfig(demonstrations=120, scenario=errands, disturbance=pushed, rollouts=16, rescue=early, steps=400),
+        RoundConfig(demonstrations=120, disturbance=pushed, rollouts=20, rescue=late, steps=600),
+        RoundConfig(rollouts=20, scenario=errands, rescue=late, steps=600),
+        RoundConfig(rollouts=24, steps=600),
+        RoundConfig(rollouts=20, scenario=errands, steps=600),
+        RoundConfig(rollouts=24, guarded=True, steps=600),
+        RoundConfig(rollouts=24, steps=600),
+        RoundConfig(rollouts=24, guarded=True, steps=600),
+        RoundConfig(rollouts=24, steps=600),
+        RoundConfig(steps=400),
+    )
+    return replace(base, name="further", rounds=rounds, learning_rate=7e-4, cooldown=0.5, seed=3)
+
+
 def random_reader() -> TrainConfig:
     """Return the control run for the reader: the shipped policy behind a language model that never learned anything.
 
@@ -108,6 +137,7 @@ def base_moe() -> TrainConfig:
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "tiny": tiny,
+    "further": further,
     "random-reader": random_reader,
     "small": small,
     "base": base,
