@@ -27,11 +27,21 @@ def tiny() -> TrainConfig:
     # Towards the end it drives alone every second time, under the guard in turn: who is judged both ways learns both.
     grown = ((late, False), (None, True), (late, True), (None, False))
     pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
+    # One sentence in seven asks for a stop: every third round is driven where half of them do.
+    errands = ("town-errands", None, None)
     rounds = (
-        RoundConfig(demonstrations=500, steps=800),
+        RoundConfig(demonstrations=420, steps=800),
         RoundConfig(demonstrations=100, disturbance=pushed, rollouts=20, rescue=early, steps=600),
-        *(RoundConfig(rollouts=20, rescue=rescue, steps=600) for rescue in young),
-        *(RoundConfig(rollouts=24, rescue=rescue, guarded=guarded, steps=600) for rescue, guarded in grown * 3),
+        *(
+            RoundConfig(
+                demonstrations=100 * (number == 0), scenario=errands[number % 3], rollouts=20, rescue=rescue, steps=600
+            )
+            for number, rescue in enumerate(young)
+        ),
+        *(
+            RoundConfig(scenario=errands[number % 3], rollouts=24, rescue=rescue, guarded=guarded, steps=600)
+            for number, (rescue, guarded) in enumerate(grown * 3)
+        ),
         RoundConfig(steps=400),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)

@@ -272,7 +272,7 @@ def test_pulling_over_ends_at_the_right_kerb(graph):
 
 @pytest.mark.parametrize("wish", ["hold", "pull_over"])
 def test_what_to_do_when_told_to_stop_follows_from_the_moment_alone(graph, wish):
-    # However slow a car has become on the way to a stop, nobody who joins it then would drive on to a place farther off.
+    # However slow a car has become on the way to a stop, nobody asks it to drive on to a place farther off.
     lane = graph.lanes_of(long_lane(graph).edge)[0]
     drive = start(graph, lane, 12.0, speed=9.0)
     setattr(drive.asked, wish, True)
