@@ -69,9 +69,7 @@ def further() -> TrainConfig:
         RoundConfig(rollouts=20, scenario=errands, steps=600),
         RoundConfig(rollouts=24, guarded=True, steps=600),
         RoundConfig(rollouts=24, steps=600),
-        RoundConfig(rollouts=24, guarded=True, steps=600),
-        RoundConfig(rollouts=24, steps=600),
-        RoundConfig(steps=400),
+        RoundConfig(steps=700),
     )
     return replace(base, name="further", rounds=rounds, learning_rate=7e-4, cooldown=0.5, seed=3)
 
