@@ -132,6 +132,17 @@ def _succeeded(episode: Episode, flags: int) -> bool:
     return episode.ended in ENDED_WELL and not flags & int(FAILURES) and not missed_turn
 
 
+def still_success(episode: Episode) -> Float64[np.ndarray, " T"]:
+    """Return 1 for every step after which the drive may still be a success, 0 from the step on that ruled it out."""
+    ruled_out = (episode.events & int(FAILURES)) != 0
+    for record in episode.instructions:
+        if record.intent in JUNCTION_INTENTS and record.outcome == "missed" and record.resolved_step is not None:
+            ruled_out[min(record.resolved_step, len(ruled_out) - 1) :] = True
+    if len(ruled_out) and episode.ended not in (*ENDED_WELL, "aborted"):
+        ruled_out[-1] = True
+    return 1.0 - np.maximum.accumulate(ruled_out).astype(np.float64)
+
+
 def _onsets(flags: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
     """Keep the first step of every stretch: one event, however long it lasts."""
     return flags & ~np.concatenate([[False], flags[:-1]])

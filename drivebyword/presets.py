@@ -37,6 +37,29 @@ def tiny() -> TrainConfig:
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 
 
+def tiny_practice() -> TrainConfig:
+    """Return the run that takes a finished imitation further by its own driving: begins with `--start` and `--data`.
+
+    Every round it drives some scenes several times by lot, most where it fails, and learns from what the rollouts
+    earned and from the expert's labels of the same states, beside the recordings of the imitation.
+    """
+    from dataclasses import replace
+
+    from drivebyword.core.exploration import ExplorationConfig
+    from drivebyword.train.loop import RoundConfig
+    from drivebyword.train.practice import PracticeConfig
+    from drivebyword.train.reinforce import ReinforceConfig
+
+    practice = PracticeConfig(scenes=8, rollouts=6, exploration=ExplorationConfig(temperature=0.7))
+    reinforce = ReinforceConfig(beta=1.0, kappa=0.1, share=0.5)
+    rounds = (
+        RoundConfig(demonstrations=20, steps=60, practice=practice),
+        *(RoundConfig(steps=200, practice=practice, reinforce=reinforce),) * 8,
+        RoundConfig(steps=200, reinforce=reinforce),
+    )
+    return replace(tiny(), name="tiny-practice", rounds=rounds, learning_rate=1e-4, warmup=50, average=0.99)
+
+
 def random_reader() -> TrainConfig:
     """Return the control run for the reader: the shipped policy behind a language model that never learned anything.
 
@@ -108,6 +131,7 @@ def base_moe() -> TrainConfig:
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "tiny": tiny,
+    "tiny-practice": tiny_practice,
     "random-reader": random_reader,
     "small": small,
     "base": base,

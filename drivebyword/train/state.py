@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ class RunState:
     """Training decisions seen."""
     seconds: float
     """Time spent driving and learning, all sessions of the run together."""
+    curriculum: dict[str, Any] = field(default_factory=dict)
+    """How each family went in practice so far."""
 
 
 def save_state(
