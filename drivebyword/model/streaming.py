@@ -204,8 +204,8 @@ class StreamingPolicy:
         if draw is None:
             return None
         drawn = draw.lots is not None
-        log_prob = self.policy.config.grammar.log_prob(trace.logits, trace.tokens, draw.temperature)
-        return Choice(float(log_prob) if drawn else float("nan"), trace.passed)
+        log_prob = self.policy.config.grammar.log_prob(trace.logits[None], trace.tokens[None], draw.temperature)
+        return Choice(float(log_prob[0]) if drawn else float("nan"), trace.passed)
 
     def _chosen(self, logits: Float[np.ndarray, "B A V"], draws: Sequence[Draw | None]) -> Int[np.ndarray, "B A"]:
         """Return each driver's tokens: what is best, or what its lots say."""
