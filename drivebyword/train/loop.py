@@ -42,6 +42,7 @@ from drivebyword.train.log import TrainLog
 from drivebyword.train.loss import LossConfig, Targets, Teacher
 from drivebyword.train.practice import PracticeConfig, PracticeDrive, experience, outcomes, practise, read_groups
 from drivebyword.train.reinforce import Experience, Practice, Practised, ReinforceConfig
+from drivebyword.train.spent import Spent
 from drivebyword.train.state import RunState, load_latest, save_state
 from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig, build_table
 
@@ -158,6 +159,7 @@ class _Run:
         self.tables: list[FrameTable] = []
         self.experience: list[Experience] = []
         self.curriculum = Curriculum(config.curriculum)
+        self.spent = Spent()
         self.saved_at = time.monotonic()
 
     def run(self) -> Path:
@@ -182,11 +184,20 @@ class _Run:
                     self._save()
                 driving.result()
             self.state.curriculum = self.curriculum.state()
+            self._account(number, plan, finished)
             first_step += plan.steps
         final = self.out / "checkpoint"
         self._save_policy(final, self._memory(len(self.config.rounds)))
         self.log.close()
         return final
+
+    def _account(self, number: int, plan: RoundConfig, finished: bool) -> None:
+        """Say where a practising round's time went."""
+        if plan.practice is not None and not finished:
+            table = self.spent.write(self.out / f"round-{number}" / "spent.json")
+            shown = ", ".join(f"{name} {value:.0f}" for name, value in table.items() if value >= 1.0)
+            self.log.note(f"round {number}, CPU-seconds: {shown}")
+        self.spent = Spent()
 
     # ------------------------------------------------------------------ driving
 
@@ -231,20 +242,20 @@ class _Run:
         drive = PracticeDrive(out=folder, checkpoint=driver, scenes=scenes, practice=practice, processes=processes)
         done = practise(drive, self.config.rig)
         self.log.drove(done, "rollouts of practice")
-        groups = read_groups(folder, scenes, practice.rollouts)
-        self.curriculum.learn(outcomes(groups, practice.rollouts))
-        order = self._add(folder, self.config.recent)
-        self.experience.append(
-            experience(
-                groups, order, self.tables[-1], practice, self.config.policy.grammar, self.teacher.wordings, number
-            )
-        )
+        self.spent.drivers(done.cpu)
+        with self.spent.on("reading episodes"):
+            groups = read_groups(folder, scenes, practice.rollouts)
+            self.curriculum.learn(outcomes(groups, practice.rollouts))
+            order = self._add(folder, self.config.recent)
+            grammar, wordings = self.config.policy.grammar, self.teacher.wordings
+            self.experience.append(experience(groups, order, self.tables[-1], practice, grammar, wordings, number))
 
     def _collect(self, config: CollectConfig) -> None:
         """Drive what is not on disk yet and add the frames to the tables."""
         done = collect(config, self.config.rig, self.show and config.checkpoint is None)
         if done.scenes or done.failed:
             self.log.drove(done, "scenes")
+            self.spent.drivers(done.cpu)
             if config.checkpoint is None:
                 self.state.seconds += done.seconds
             else:
@@ -269,17 +280,22 @@ class _Run:
         self.policy.train()
         for step in range(self.state.step, first_step + plan.steps):
             started = time.monotonic()
-            draw = sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
             rate = learning_rate(self.config, step)
-            practised = self._practised(practice, plan, step) if practice is not None else None
-            losses, norm = self._step(self.teacher.batch(frames, draw), practised, rate)
-            self._follow(step)
+            with self.spent.on("gathering batches"):
+                draw = sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
+                batch = self.teacher.batch(frames, draw)
+                rows = self._rows(practice, plan, step) if practice is not None else None
+            with self.spent.on("optimiser"):
+                practised = self._beside(rows) if rows is not None else None
+                losses, norm = self._step(batch, practised, rate)
+                self._follow(step)
             self.state.step = step + 1
             self.state.decisions += plan.batch * plan.frames
             self.state.seconds += time.monotonic() - started
             self.log.step(self.state, self.config.steps, losses, rate, norm)
             if time.monotonic() - self.saved_at > self.config.save_every_s:
-                self._save()
+                with self.spent.on("saving"):
+                    self._save()
 
     def _fresh(self, number: int, config: ReinforceConfig) -> Practice | None:
         """Return the practice of the last rounds, or None where nothing is to be learned from it."""
@@ -290,11 +306,17 @@ class _Run:
         practice = Practice(recent, self.teacher.wordings, policy.grammar, policy.stream, self.config.seed, self.device)
         return practice if practice else None
 
-    def _practised(self, practice: Practice, plan: RoundConfig, step: int) -> Practised:
+    def _rows(self, practice: Practice, plan: RoundConfig, step: int) -> Practised:
         """Draw the step's rows of own driving."""
         rows = max(1, round(plan.batch * plan.reinforce.share))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return practice.draw(step, rows, plan.frames, plan.reinforce, self.average)
+        return practice.draw(step, rows, plan.frames, plan.reinforce)
+
+    def _beside(self, rows: Practised) -> Practised:
+        """Ask the slow copy about them, where it holds the policy back."""
+        if rows.config.kappa == 0.0:
+            return rows
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            return replace(rows, slow=self.average(rows.batch).logits)
 
     def _step(
         self, batch: tuple[Batch, Targets], practised: Practised | None, rate: float

@@ -54,6 +54,10 @@ class PracticeDrive:
     processes: int
 
 
+Driven = tuple[int, str, bool, tuple[float, float, float]]
+"""Frames, how it ended, whether well, and CPU-seconds in the world, for the record, and until the world was there."""
+
+
 def rollout_name(number: int) -> str:
     """Return the driver's name in a rollout's record."""
     return f"policy-{number:02d}"
@@ -70,6 +74,7 @@ def practise(config: PracticeDrive, rig: RigConfig) -> Collected:
     wanted = [(scene, number) for scene in config.scenes for number in range(config.practice.rollouts)]
     todo = [(s, n) for s, n in wanted if not writer.has(s.scenario, s.seed, rollout_name(n))]
     started, frames, successes, failed, ended = time.monotonic(), 0, 0, list[str](), dict[str, int]()
+    cpu = dict.fromkeys(("worlds and expert", "recording", "starting worlds"), 0.0)
     # Whoever learns meanwhile goes first.
     nice = 10
     with Networks(config.processes, nice) as networks:
@@ -82,6 +87,8 @@ def practise(config: PracticeDrive, rig: RigConfig) -> Collected:
             frames += done.value[0]
             ended[done.value[1]] = ended.get(done.value[1], 0) + 1
             successes += done.value[2]
+            for label, seconds in zip(cpu, done.value[3], strict=True):
+                cpu[label] += seconds
     return Collected(
         scenes=len(todo) - len(failed),
         frames=frames,
@@ -89,13 +96,14 @@ def practise(config: PracticeDrive, rig: RigConfig) -> Collected:
         seconds=time.monotonic() - started,
         ended=ended,
         successes=successes,
+        cpu=cpu,
     )
 
 
 def _make_worker(
     config: PracticeDrive, rig: RigConfig, checkpoint: Checkpoint | None
-) -> Callable[[tuple[Scene, int]], tuple[int, str, bool]]:
-    """Return what drives one rollout, writes its part and says how long it was, how it ended and if well."""
+) -> Callable[[tuple[Scene, int]], Driven]:
+    """Return what drives one rollout and writes its part."""
     from drivebyword.data.dataset import DatasetWriter
     from drivebyword.loop.driver import driver_in
     from drivebyword.loop.rollout import run_episode
@@ -108,8 +116,11 @@ def _make_worker(
     policy = checkpoint()
     driver = driver_in(env, policy, config.practice.guarded)
 
-    def work(task: tuple[Scene, int]) -> tuple[int, str, bool]:
+    starting = [time.process_time()]
+
+    def work(task: tuple[Scene, int]) -> Driven:
         scene, number = task
+        began = time.process_time()
         exploration = Exploration(rollout=number, config=config.practice.exploration)
         policy.lots = Lots(exploration, scene.seed, ActionGrammar().length)
         episode = run_episode(
@@ -121,8 +132,10 @@ def _make_worker(
             exploration=exploration,
             keep_sensors=True,
         )
+        driven = time.process_time()
         writer.add(episode)
-        return len(episode), episode.ended, score(episode)["success"] > 0.5
+        spent = (driven - began, time.process_time() - driven, starting.pop() if starting else 0.0)
+        return len(episode), episode.ended, score(episode)["success"] > 0.5, spent
 
     return work
 

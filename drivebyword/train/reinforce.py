@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from drivebyword.model.policy import Policy
 from drivebyword.tokens.action import DRIVEN_TOKENS, ActionGrammar
 from drivebyword.tokens.stream import Batch, StreamConfig
 from drivebyword.train.loss import Wordings, seen_in
@@ -70,8 +69,8 @@ class Practised:
     log_prob: Float[Tensor, " B"]
     advantage: Float[Tensor, " B"]
     temperature: Float[Tensor, " B"]
-    slow: Float[Tensor, "B A V"]
-    """The slow copy's logits at the driven positions."""
+    slow: Float[Tensor, "B T A V"] | None = None
+    """The slow copy's logits; None where nothing holds the policy back."""
 
     def losses(self, logits: Float[Tensor, "B T A V"]) -> dict[str, Tensor]:
         """Return the weighted sum as `practice`, and what it is made of."""
@@ -81,7 +80,7 @@ class Practised:
         ratio = (shares.gather(-1, tokens[..., None])[..., 0].sum(-1) - self.log_prob).clamp(-10.0, 10.0).exp()
         low, high = 1.0 - self.config.clip, 1.0 + self.config.clip
         gain = torch.minimum(ratio * self.advantage, ratio.clamp(low, high) * self.advantage).mean()
-        divergence = kl(answer, self.slow)
+        divergence = answer.new_zeros(()) if self.slow is None else kl(answer, self.slow[:, -1, :DRIVEN_TOKENS].float())
         clipped = ((ratio < low) | (ratio > high)).float().mean()
         return {
             "practice": -self.config.beta * gain + self.config.kappa * divergence,
@@ -128,13 +127,11 @@ class Practice:
         """Whether there is anything to learn from."""
         return bool(self.cumulative[-1] > 0.0)
 
-    def draw(self, step: int, count: int, frames: int, config: ReinforceConfig, slow: Policy) -> Practised:
-        """Draw windows that end at a drawn decision, and ask the slow copy about them."""
+    def draw(self, step: int, count: int, frames: int, config: ReinforceConfig) -> Practised:
+        """Draw windows that end at a drawn decision."""
         rng = np.random.default_rng([self.seed, step, 1])
         last = np.searchsorted(self.cumulative, rng.random(count) * self.cumulative[-1], side="right")
         batch = self._batch(last, frames).to(self.device)
-        with torch.no_grad():
-            logits = slow(batch).logits[:, -1, :DRIVEN_TOKENS].float()
         sign = np.sign(self.columns["advantage"][last]) * self.mean
         return Practised(
             config=config,
@@ -142,7 +139,6 @@ class Practice:
             log_prob=torch.from_numpy(self.columns["log_prob"][last]).to(self.device),
             advantage=torch.from_numpy(sign.astype(np.float32)).to(self.device),
             temperature=torch.from_numpy(self.temperature[last]).to(self.device),
-            slow=logits,
         )
 
     def _batch(self, last: Int[np.ndarray, " B"], frames: int) -> Batch:
