@@ -14,10 +14,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from drivebyword.core.rig import RigConfig
 from drivebyword.data.files import write_atomic, write_json
 from drivebyword.evaluate.intervals import paired_difference
+from drivebyword.evaluate.judge import RESULTS, evaluate, read_results
 from drivebyword.evaluate.page import document, table
 from drivebyword.evaluate.report import LOWER_IS_BETTER
+from drivebyword.evaluate.rows import Row
+from drivebyword.evaluate.suites import Suite
+from drivebyword.loop.batching import Checkpoint
 from drivebyword.metrics import HABITS
 
 SCORES = (
@@ -36,6 +41,35 @@ ALARMS = {
 }
 """Habit or score, what its growth means, and by how much it must have grown besides more than chance."""
 Results = list[dict[str, Any]]
+
+
+def before_and_after(
+    run: Path,
+    suite: Suite,
+    seeds: tuple[int, int],
+    out: Path,
+    *,
+    rig: RigConfig,
+    guarded: bool = False,
+    processes: int = 2,
+    command: str = "",
+) -> dict[str, Any]:
+    """Drive a run's policy as it was when it first practised, and as it ended, and compare. Raises ValueError."""
+    first = sorted(run.glob("round-*/practice"), key=lambda folder: int(folder.parent.name.partition("-")[2]))
+    folders = {"before": first[0].parent / "driver" if first else run, "after": run / "checkpoint"}
+    for name, folder in folders.items():
+        if not (folder / "config.json").exists():
+            raise ValueError(f"{run} holds no checkpoint from {name} practice: finish a run that practises first")
+    rows = {name: Row(driver=Checkpoint(folder), guarded=guarded) for name, folder in folders.items()}
+    evaluate(rows, suite, seeds, out, rig=rig, processes=processes, command=command)
+    return audit(*paired(out, seeds)) | {"command": command, "suite": suite.name, "seeds": list(seeds)}
+
+
+def paired(folder: Path, seeds: tuple[int, int]) -> tuple[Results, Results]:
+    """Return the newest results of the rows `before` and `after` on some seeds."""
+    newest = {(r["row"], r["seed"]): r for r in read_results(folder / RESULTS) if seeds[0] <= r["seed"] < seeds[1]}
+    ordered = [newest[key] for key in sorted(newest)]
+    return [r for r in ordered if r["row"] == "before"], [r for r in ordered if r["row"] == "after"]
 
 
 def audit(before: Results, after: Results) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class PracticeConfig:
     """Rollouts of each scene."""
     exploration: ExplorationConfig = ExplorationConfig()
     guarded: bool = False
+    seconds: float | None = None
+    """A rollout is cut here; None lets it drive to the end of its scene."""
     credit: CreditConfig = CreditConfig()
 
 
@@ -131,6 +133,7 @@ def _make_worker(
             name=rollout_name(number),
             exploration=exploration,
             keep_sensors=True,
+            seconds=config.practice.seconds,
         )
         driven = time.process_time()
         writer.add(episode)
