@@ -19,6 +19,8 @@ from drivebyword.cli.driving import Drive
 
 HEAVY = ("torch", "numba", "libsumo", "transformers", "pyarrow", "av", "gymnasium", "numpy", "PIL")
 
+COMMANDS = ("drive", "collect", "train", "evaluate", "compare", "audit", "iterate", "bench", "doctor")
+
 
 def test_help_answers_within_a_second_and_imports_nothing_heavy():
     script = (
@@ -31,14 +33,12 @@ def test_help_answers_within_a_second_and_imports_nothing_heavy():
     # CPU time, not the clock: other processes may be using the machine.
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert "heavy: []" in told
-    for command in ("drive", "collect", "train", "evaluate", "compare", "audit", "iterate", "bench", "doctor"):
+    for command in COMMANDS:
         assert command in told
     assert spent < 1.0
 
 
-@pytest.mark.parametrize(
-    "command", ["drive", "collect", "train", "evaluate", "compare", "audit", "iterate", "bench", "doctor"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -14,9 +14,11 @@ CONFIG = CreditConfig()
 def drive(completion, ended="arrived", speed=8.0, **changes):
     """Return a drive along some route completion."""
     frames = len(completion)
+    way = np.asarray(completion, np.float32)
+    pose = np.stack([160.0 * way.astype(np.float64), np.zeros(frames), np.zeros(frames)], axis=1)
     return calm_drive(
-        frames, speed, route_completion=np.asarray(completion, np.float32), ended=ended,
-        **({"events": np.zeros(frames, np.int64)} | changes),
+        frames, speed, route_completion=way, ended=ended,
+        **({"events": np.zeros(frames, np.int64), "pose": pose} | changes),
     )  # fmt: skip
 
 
@@ -110,3 +112,17 @@ def test_rollouts_that_are_all_alike_teach_nothing():
 def test_where_no_sibling_came_there_is_no_advantage():
     far, _, _ = group_advantages([arriving(), crashing(30), crashing(40)], CONFIG)
     assert (far[45:] == 0).all() and far[25:30].mean() > 0
+
+
+def test_past_a_fork_each_goes_its_own_way_unjudged():
+    straight, wrong = arriving(), drive(np.linspace(0, 1, 100), "wrong_branch", events=events(Event.WRONG_BRANCH, 99))
+    wrong.pose[50:, 1] = 3.2 * np.arange(50)
+    bad, good = group_advantages([wrong, straight], CreditConfig(discount=0.99))
+    assert bad[45:50].mean() < -0.2 and good[45:50].mean() > 0.2
+    assert (bad[52:] == 0).all() and (good[52:] == 0).all()
+
+
+def test_drives_under_different_sentences_are_not_compared():
+    one, other = arriving(), crashing(60)
+    other.instructions[0].sentence = "something else"
+    assert all((gained == 0).all() for gained in group_advantages([one, other], CONFIG))

@@ -58,9 +58,11 @@ def experience_of(table, advantage, **changes):
     return Experience(**(values | changes))
 
 
-def practice_of(*experience):
+def practice_of(*experience, driver=None):
     teacher = make_teacher(LossConfig())
-    return Practice(experience, teacher.wordings, GRAMMAR, SMALL.stream, 0, torch.device("cpu"))
+    torch.manual_seed(0)
+    drivers = [driver or Policy(SMALL).eval()] * len(experience)
+    return Practice(experience, drivers, teacher.wordings, SMALL.stream, 0, torch.device("cpu"))
 
 
 def losses(policy, table, practice, config, step=0):
@@ -100,7 +102,7 @@ def test_the_imitation_in_a_mixed_batch_is_the_imitation(policy, table):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_what_earned_more_becomes_likelier_and_what_earned_less_rarer(policy, table, sign):
     practice = practice_of(experience_of(table, np.full(len(table), sign)))
-    config = ReinforceConfig(beta=1.0, clip=50.0)
+    config = ReinforceConfig(beta=1.0)
 
     def log_prob(practised):
         logits = policy(practised.batch).logits[:, -1].detach().numpy()
@@ -108,7 +110,6 @@ def test_what_earned_more_becomes_likelier_and_what_earned_less_rarer(policy, ta
 
     practised = practice.draw(0, 16, 1, config)
     before = log_prob(practised)
-    practised = dataclasses.replace(practised, log_prob=torch.from_numpy(before.astype(np.float32)))
     optimizer = torch.optim.SGD(policy.parameters(), lr=1e-3)
     found = practised.losses(policy(practised.batch).logits)
     assert float(found["ratio"]) == pytest.approx(1.0, abs=1e-3) and float(found["clipped"]) == 0.0
@@ -124,19 +125,24 @@ def test_the_gradient_is_the_advantage_times_that_of_the_log_probability(policy,
     tokens = practised.batch.tokens[:, -1, :DRIVEN_TOKENS]
     shares = (logits[:, -1, :DRIVEN_TOKENS] / 0.8).log_softmax(-1)
     each = shares.gather(-1, tokens[..., None])[..., 0].sum(-1)
-    exact = dataclasses.replace(practised, log_prob=each.detach())
-    (found,) = torch.autograd.grad(exact.losses(logits)["practice"], logits)
+    (found,) = torch.autograd.grad(practised.losses(logits)["practice"], logits)
     (wanted,) = torch.autograd.grad(-2.0 * (practised.advantage * each).mean(), logits)
     torch.testing.assert_close(found, wanted.nan_to_num(), rtol=1e-4, atol=1e-7)
 
 
 def test_a_stale_ratio_stops_to_count_where_it_would_go_further(policy, table):
-    practice = practice_of(experience_of(table, np.ones(len(table)), log_prob=np.full(len(table), -60.0, np.float32)))
-    practised = practice.draw(0, 8, 1, ReinforceConfig(beta=1.0))
-    logits = policy(practised.batch).logits.detach().requires_grad_()
-    found = practised.losses(logits)
+    practised = practice_of(experience_of(table, np.ones(len(table)))).draw(0, 8, 1, ReinforceConfig(beta=1.0))
+    logits = policy(practised.batch).logits.detach()
+    tokens = practised.batch.tokens[:, -1, :DRIVEN_TOKENS]
+    far = logits.clone()
+    far[:, -1, :DRIVEN_TOKENS].scatter_add_(-1, tokens[..., None], torch.full((8, DRIVEN_TOKENS, 1), 3.0))
+    far.requires_grad_()
+    found = practised.losses(far)
     found["practice"].backward()
-    assert float(found["clipped"]) == 1.0 and float(logits.grad.nan_to_num().abs().max()) == 0.0
+    assert float(found["clipped"]) == 1.0 and float(far.grad.nan_to_num().abs().max()) == 0.0
+    back = dataclasses.replace(practised, advantage=-practised.advantage).losses(far)["practice"]
+    (pulled,) = torch.autograd.grad(back, far)
+    assert float(pulled.nan_to_num().abs().max()) > 0.0, "what went too far may always come back"
 
 
 def test_decisions_are_drawn_by_the_size_of_their_advantage_and_nothing_where_it_is_zero(table):
@@ -156,11 +162,10 @@ def test_decisions_are_drawn_by_the_size_of_their_advantage_and_nothing_where_it
 
 
 def test_kl_is_zero_from_oneself_positive_from_others_and_blind_to_illegal_tokens(policy, table):
-    practice = practice_of(experience_of(table, np.ones(len(table))))
+    practice = practice_of(experience_of(table, np.ones(len(table))), driver=policy)
     practised = practice.draw(0, 4, 1, ReinforceConfig(kappa=1.0))
     logits = policy(practised.batch).logits[:, -1, :DRIVEN_TOKENS]
-    beside = dataclasses.replace(practised, slow=policy(practised.batch).logits.detach())
-    assert float(beside.losses(policy(practised.batch).logits)["kl"]) == pytest.approx(0.0, abs=1e-5)
+    assert float(practised.losses(policy(practised.batch).logits)["kl"]) == pytest.approx(0.0, abs=1e-5)
     other = logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
     legal = torch.from_numpy(GRAMMAR.legal[:DRIVEN_TOKENS])
     by_hand = torch.distributions.kl_divergence(
@@ -168,3 +173,15 @@ def test_kl_is_zero_from_oneself_positive_from_others_and_blind_to_illegal_token
         torch.distributions.Categorical(logits=logits.masked_fill(~legal, -1e9)),
     )
     assert float(kl(other, logits)) == pytest.approx(float(by_hand.sum(-1).mean()), rel=1e-4) and by_hand.sum() > 0
+
+
+def test_rows_of_a_step_are_from_one_round_and_meet_the_network_that_drove_them(table):
+    torch.manual_seed(1)
+    one, two = Policy(SMALL).eval(), Policy(SMALL).eval()
+    teacher = make_teacher(LossConfig())
+    old = experience_of(table, np.ones(len(table)), temperature=0.5)
+    new = experience_of(table, np.full(len(table), 3.0), temperature=0.9, round=1)
+    practice = Practice([old, new], [one, two], teacher.wordings, SMALL.stream, 0, torch.device("cpu"))
+    drawn = [practice.draw(step, 4, 1, ReinforceConfig(beta=1.0)) for step in range(60)]
+    assert all((p.slow is one) == (p.temperature == 0.5) for p in drawn)
+    assert np.mean([p.slow is two for p in drawn]) == pytest.approx(0.75, abs=0.15)

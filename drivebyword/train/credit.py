@@ -2,8 +2,9 @@
 
 The reward is `metrics.reward`, itself the change of the driving score, plus the change of `metrics.still_success`.
 A decision is credited with the discounted return from there on, less what the other rollouts of the group earned
-from the same place of the same route on, as near in time as they were there. So standing for ever, creeping and a
-long way round all earn less than a sibling that drove on, and a wait that everybody has to sit out earns nothing.
+from the same place under the same sentence on, as near in time as they were there. So standing for ever, creeping and
+a long way round all earn less than a sibling that drove on, a wait that everybody has to sit out earns nothing, and
+past a fork where each went its own way only the decisions at the fork are judged.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 
+from drivebyword.core.geometry import wrap_angle
 from drivebyword.core.records import Episode
 from drivebyword.metrics import reward, still_success
 
@@ -26,8 +28,10 @@ class CreditConfig:
     """Of each step of 0.2 s: what comes 8 s later counts a third."""
     success: float = 1.0
     """Taken off where the drive can no longer be a success."""
-    near: float = 0.01
-    """Share of the route within which two rollouts are at the same place."""
+    near: float = 3.0
+    """Metres within which two rollouts are at the same place."""
+    heading: float = 0.5
+    """Radians within which they go the same way there."""
     spread: float = 0.05
     """Least standard deviation of the group's returns; with less, its rollouts were all alike and it is dropped."""
     scale: float = 0.2
@@ -54,30 +58,38 @@ def group_advantages(group: Sequence[Episode], config: CreditConfig) -> list[Flo
     plain = [float(reward(e).sum() + config.success * (still_success(e)[-1] - 1.0)) for e in group]
     if np.std(plain) < config.spread:
         return None
-    places = [np.maximum.accumulate(e.route_completion.astype(np.float64)) for e in group]
     values = [returns_to_go(e, config) for e in group]
     gaps = []
-    for i, (place, value) in enumerate(zip(places, values, strict=True)):
-        others = [_at(place, places[j], values[j], config.near) for j in range(len(group)) if j != i]
-        known = np.stack(others)
-        count = np.isfinite(known).sum(0)
-        mean = np.nansum(known, 0) / np.maximum(count, 1)
-        # Where no other came there is nothing to compare with.
-        gaps.append(np.where(count > 0, value - mean, 0.0))
+    for i, mine in enumerate(group):
+        met = {j: _meeting(mine, other, config) for j, other in enumerate(group) if j != i}
+        known = np.stack([values[j][when] * there for j, (when, there) in met.items()])
+        gaps.append(np.where(np.isfinite(known).any(0), values[i] - _mean(known), 0.0))
     scale = max(float(np.concatenate(gaps).std()), config.scale)
     return [np.clip(gap / scale, -config.largest, config.largest) for gap in gaps]
 
 
-def _at(
-    place: Float[np.ndarray, " T"], theirs: Float[np.ndarray, " S"], value: Float[np.ndarray, " S"], near: float
-) -> Float64[np.ndarray, " T"]:
-    """Return what another rollout earned from each place on, NaN where it never came.
+def _mean(known: Float[np.ndarray, "G T"]) -> Float64[np.ndarray, " T"]:
+    """Return the mean over those who were there; 0 where nobody was."""
+    there = np.isfinite(known)
+    return np.where(there, known, 0.0).sum(0) / np.maximum(there.sum(0), 1)
 
-    Of all its moments at that place, the one nearest in time.
+
+def _meeting(
+    mine: Episode, other: Episode, config: CreditConfig
+) -> tuple[Int[np.ndarray, " T"], Float64[np.ndarray, " T"]]:
+    """Return when another rollout was where this one is, under the same sentence, and 1, or NaN where it never was.
+
+    Of all its moments there, the one nearest in time.
     """
-    now = np.arange(len(place))
-    first = np.searchsorted(theirs, place - near, side="left")
-    last = np.maximum(np.searchsorted(theirs, place + near, side="right") - 1, first)
-    when = np.clip(now, first, last)
-    there = when < len(theirs)
-    return np.where(there, value[np.minimum(when, len(theirs) - 1)], np.nan)
+    a, b = mine.pose, other.pose
+    apart = np.hypot(a[:, None, 0] - b[None, :, 0], a[:, None, 1] - b[None, :, 1])
+    turned = np.abs(wrap_angle(a[:, None, 2] - b[None, :, 2]))
+    same = _said(mine)[:, None] == _said(other)[None]
+    there = (apart < config.near) & (turned < config.heading) & same
+    late = np.abs(np.arange(len(a))[:, None] - np.arange(len(b))[None])
+    when = np.where(there, late, len(a) + len(b)).argmin(1)
+    return when, np.where(there.any(1), 1.0, np.nan)
+
+
+def _said(episode: Episode) -> np.ndarray:
+    return np.array([i.sentence for i in episode.instructions])[episode.instruction_index]

@@ -286,8 +286,7 @@ class _Run:
                 batch = self.teacher.batch(frames, draw)
                 rows = self._rows(practice, plan, step) if practice is not None else None
             with self.spent.on("optimiser"):
-                practised = self._beside(rows) if rows is not None else None
-                losses, norm = self._step(batch, practised, rate)
+                losses, norm = self._step(batch, rows, rate)
                 self._follow(step)
             self.state.step = step + 1
             self.state.decisions += plan.batch * plan.frames
@@ -302,21 +301,14 @@ class _Run:
         recent = [one for one in list(self.experience) if number - config.fresh <= one.round < number]
         if not config.active or not recent:
             return None
-        policy = self.config.policy
-        practice = Practice(recent, self.teacher.wordings, policy.grammar, policy.stream, self.config.seed, self.device)
+        drivers = [from_pretrained(self.out / f"round-{one.round}" / "driver").to(self.device).eval() for one in recent]
+        stream, wordings = self.config.policy.stream, self.teacher.wordings
+        practice = Practice(recent, drivers, wordings, stream, self.config.seed, self.device)
         return practice if practice else None
 
     def _rows(self, practice: Practice, plan: RoundConfig, step: int) -> Practised:
         """Draw the step's rows of own driving."""
-        rows = max(1, round(plan.batch * plan.reinforce.share))
-        return practice.draw(step, rows, plan.frames, plan.reinforce)
-
-    def _beside(self, rows: Practised) -> Practised:
-        """Ask the slow copy about them, where it holds the policy back."""
-        if rows.config.kappa == 0.0:
-            return rows
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
-            return replace(rows, slow=self.average(rows.batch).logits)
+        return practice.draw(step, max(1, round(plan.batch * plan.reinforce.share)), plan.frames, plan.reinforce)
 
     def _step(
         self, batch: tuple[Batch, Targets], practised: Practised | None, rate: float

@@ -1,7 +1,11 @@
 """Own driving in, the reinforcement terms of the loss out.
 
-    beta * clipped ratio * advantage, over the drawn reason and driven triple
+    beta * clipped ratio * advantage * log-probability of the drawn reason and driven triple
     + kappa * KL(policy || slow copy), over the same positions
+
+The slow copy is the network that drove. It is asked again, about the recorded frames and with the learner's numerics,
+so that the ratio says how far the policy has moved and nothing else: images are stored with a little loss, and what
+was recorded while driving differs by that (`mismatch`).
 
 Rows are drawn in proportion to the size of their advantage and carry its sign: the same expectation as drawing all
 alike, with less noise, since most decisions of a drive change nothing. Batches are a function of (seed, step).
@@ -17,7 +21,8 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from drivebyword.tokens.action import DRIVEN_TOKENS, ActionGrammar
+from drivebyword.model.policy import Policy
+from drivebyword.tokens.action import DRIVEN_TOKENS
 from drivebyword.tokens.stream import Batch, StreamConfig
 from drivebyword.train.loss import Wordings, seen_in
 from drivebyword.train.table import Frames, FrameTable
@@ -68,19 +73,21 @@ class Practised:
     batch: Batch
     log_prob: Float[Tensor, " B"]
     advantage: Float[Tensor, " B"]
-    temperature: Float[Tensor, " B"]
-    slow: Float[Tensor, "B T A V"] | None = None
-    """The slow copy's logits; None where nothing holds the policy back."""
+    temperature: float
+    slow: Policy
+    """The network that drove these rows."""
 
     def losses(self, logits: Float[Tensor, "B T A V"]) -> dict[str, Tensor]:
         """Return the weighted sum as `practice`, and what it is made of."""
-        answer = logits[:, -1, :DRIVEN_TOKENS].float()
-        tokens = self.batch.tokens[:, -1, :DRIVEN_TOKENS]
-        shares = (answer / self.temperature[:, None, None]).log_softmax(-1)
-        ratio = (shares.gather(-1, tokens[..., None])[..., 0].sum(-1) - self.log_prob).clamp(-10.0, 10.0).exp()
+        answer, slow = (values[:, -1, :DRIVEN_TOKENS].float() for values in (logits, self._slow()))
+        log_prob, before = self._log_prob(answer), self._log_prob(slow)
+        ratio = (log_prob.detach() - before).exp()
         low, high = 1.0 - self.config.clip, 1.0 + self.config.clip
-        gain = torch.minimum(ratio * self.advantage, ratio.clamp(low, high) * self.advantage).mean()
-        divergence = answer.new_zeros(()) if self.slow is None else kl(answer, self.slow[:, -1, :DRIVEN_TOKENS].float())
+        # What has gone far enough is let be; what went too far may always come back, with a weight that is bounded.
+        enough = torch.where(self.advantage > 0.0, ratio > high, ratio < low)
+        weight = torch.where(enough, 0.0, ratio.clamp(max=high))
+        gain = (weight * self.advantage * log_prob).mean()
+        divergence = kl(answer, slow)
         clipped = ((ratio < low) | (ratio > high)).float().mean()
         return {
             "practice": -self.config.beta * gain + self.config.kappa * divergence,
@@ -88,7 +95,17 @@ class Practised:
             "kl": divergence,
             "ratio": ratio.mean(),
             "clipped": clipped,
+            "mismatch": (before - self.log_prob).abs().mean(),
         }
+
+    @torch.no_grad()
+    def _slow(self) -> Float[Tensor, "B T A V"]:
+        return self.slow(self.batch).logits
+
+    def _log_prob(self, logits: Float[Tensor, "B A V"]) -> Float[Tensor, " B"]:
+        shares = (logits / self.temperature).log_softmax(-1)
+        tokens = self.batch.tokens[:, -1, :DRIVEN_TOKENS, None]
+        return shares.gather(-1, tokens)[..., 0].sum(-1)
 
 
 def kl(answer: Float[Tensor, "B A V"], slow: Float[Tensor, "B A V"]) -> Float[Tensor, ""]:
@@ -100,65 +117,64 @@ def kl(answer: Float[Tensor, "B A V"], slow: Float[Tensor, "B A V"]) -> Float[Te
 
 
 class Practice:
-    """Draws rows of own driving; the same (seed, step) always gives the same rows of the same experience."""
+    """Draws rows of own driving; the same (seed, step) always gives the same rows of the same experience.
+
+    All rows of a step are from one round, since all were driven by one network.
+    """
 
     def __init__(
         self,
         experience: Sequence[Experience],
+        drivers: Sequence[Policy],
         wordings: Wordings,
-        grammar: ActionGrammar,
         stream: StreamConfig,
         seed: int,
         device: torch.device,
     ) -> None:
-        self.frames = Frames([one.table for one in experience])
-        self.wordings, self.grammar, self.stream, self.seed, self.device = wordings, grammar, stream, seed, device
-        self.columns = {
-            name: np.concatenate([getattr(one, name) for one in experience])
-            for name in ("tokens", "log_prob", "advantage", "passed", "sentence")
-        }
-        self.temperature = np.concatenate([np.full(len(one.table), one.temperature, np.float32) for one in experience])
-        size = np.abs(self.columns["advantage"]).astype(np.float64)
-        self.cumulative = np.cumsum(size)
-        drawn = np.isfinite(self.columns["log_prob"])
-        self.mean = float(size.sum() / max(1, drawn.sum()))
+        self.experience, self.drivers = list(experience), list(drivers)
+        self.wordings, self.stream, self.seed, self.device = wordings, stream, seed, device
+        self.frames = [Frames([one.table]) for one in experience]
+        sizes = [np.abs(one.advantage).astype(np.float64) for one in experience]
+        self.cumulative = [np.cumsum(size) for size in sizes]
+        drawn = sum(int(np.isfinite(one.log_prob).sum()) for one in experience)
+        self.mean = sum(float(size.sum()) for size in sizes) / max(1, drawn)
 
     def __bool__(self) -> bool:
         """Whether there is anything to learn from."""
-        return bool(self.cumulative[-1] > 0.0)
+        return self.mean > 0.0
 
     def draw(self, step: int, count: int, frames: int, config: ReinforceConfig) -> Practised:
         """Draw windows that end at a drawn decision."""
         rng = np.random.default_rng([self.seed, step, 1])
-        last = np.searchsorted(self.cumulative, rng.random(count) * self.cumulative[-1], side="right")
-        batch = self._batch(last, frames).to(self.device)
-        sign = np.sign(self.columns["advantage"][last]) * self.mean
+        totals = np.array([cumulative[-1] for cumulative in self.cumulative])
+        chosen = int(rng.choice(len(totals), p=totals / totals.sum()))
+        one, cumulative = self.experience[chosen], self.cumulative[chosen]
+        last = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+        sign = np.sign(one.advantage[last]) * np.float32(self.mean)
         return Practised(
             config=config,
-            batch=batch,
-            log_prob=torch.from_numpy(self.columns["log_prob"][last]).to(self.device),
-            advantage=torch.from_numpy(sign.astype(np.float32)).to(self.device),
-            temperature=torch.from_numpy(self.temperature[last]).to(self.device),
+            batch=self._batch(one, self.frames[chosen], last, frames).to(self.device),
+            log_prob=torch.from_numpy(one.log_prob[last]).to(self.device),
+            advantage=torch.from_numpy(sign).to(self.device),
+            temperature=one.temperature,
+            slow=self.drivers[chosen],
         )
 
-    def _batch(self, last: Int[np.ndarray, " B"], frames: int) -> Batch:
+    def _batch(self, one: Experience, table: Frames, last: Int[np.ndarray, " B"], frames: int) -> Batch:
         """Return the windows as the driver met them: every sensor, its own count of junctions, its own sentence."""
-        light, columns = self.frames.light, self.columns
         index = last[:, None] - np.arange(frames - 1, -1, -1)[None] * self.stream.stride
-        first = light["first"][last][:, None]
+        first = table.light["first"][last][:, None]
         inside, index = index >= first, np.maximum(index, first)
-        rows = columns["sentence"][last]
-        words = torch.from_numpy(np.maximum(rows, 0))
-        spoken = torch.from_numpy(rows >= 0)
-        seen = seen_in(self.frames, index)
-        sensors = len(seen["cameras"]) + 2
+        rows = one.sentence[last]
+        words, spoken = torch.from_numpy(np.maximum(rows, 0)), torch.from_numpy(rows >= 0)
+        seen = seen_in(table, index)
         return Batch(
             **seen,
-            ego=torch.from_numpy(light["ego"][index]),
-            passed=torch.from_numpy(columns["passed"][index]),
-            present=torch.ones(*index.shape, sensors, dtype=torch.bool),
+            ego=torch.from_numpy(table.light["ego"][index]),
+            passed=torch.from_numpy(one.passed[index]),
+            present=torch.ones(*index.shape, len(seen["cameras"]) + 2, dtype=torch.bool),
             words=self.wordings.states[words].float(),
             word_mask=self.wordings.mask[words] & spoken[:, None],
-            tokens=torch.from_numpy(columns["tokens"][index]),
+            tokens=torch.from_numpy(one.tokens[index]),
             history_valid=torch.from_numpy(inside),
         )
