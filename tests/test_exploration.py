@@ -120,3 +120,21 @@ def test_a_decision_that_is_not_drawn_is_the_one_that_is_judged_and_says_so():
     for one, other in zip(plain, undrawn, strict=True):
         np.testing.assert_array_equal(one.act.steps, other.act.steps)
         assert one.choice is None and np.isnan(other.choice.log_prob)
+
+
+def test_what_is_drawn_does_not_hang_on_who_else_is_asked():
+    policy = make_policy()
+    reader = ScriptedReader(policy.config.reader)
+
+    def logs(companions):
+        streaming = StreamingPolicy(policy, reader, first_step_only=True, half=True)
+        memories = [streaming.remember() for _ in range(companions + 1)]
+        lots = [Lots(Exploration(rollout=k), 5, GRAMMAR.length) for k in range(companions + 1)]
+        found = []
+        for step in range(4):
+            seen = [observe(step, "turn left here", seed=k) for k in range(companions + 1)]
+            draws = [Draw(temperature=1.0, lots=one.next()) for one in lots]
+            found.append(streaming.decide_all(memories, seen, draws)[0])
+        return [(d.choice.log_prob, d.act.steps[0].tolist()) for d in found]
+
+    assert logs(0) == logs(1) == logs(6)

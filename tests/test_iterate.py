@@ -1,13 +1,24 @@
 """The cycle: what may steer it, which scenes are near, and when a checkpoint is accepted."""
 
 import json
+import os
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from drivebyword.data.files import write_json
-from drivebyword.evaluate.iterate import IterateConfig, failing_scenes, iterate, variants, verdict
+from drivebyword.core.seeds import VALIDATION_SEEDS
+from drivebyword.data.files import read_json, write_json
+from drivebyword.evaluate.iterate import (
+    TOWN_FROM,
+    IterateConfig,
+    _Clock,
+    _unseen,
+    failing_scenes,
+    iterate,
+    variants,
+    verdict,
+)
 from drivebyword.presets import preset
 from drivebyword.train.curriculum import Scene
 from drivebyword.world.families import HELD_OUT
@@ -106,6 +117,33 @@ def test_an_edge_case_counts_by_being_handled_where_it_counts():
     unpreventable = [0] * 32
     same = verdict((edge(unpreventable, [0] * 32), edge(unpreventable, [0] * 32)), (results(FINE), results(FINE)))
     assert same["gain"] == [0.0, 0.0, 0.0]
+
+
+def test_a_killed_stage_counts_until_its_last_sign_of_life(tmp_path):
+    clock = _Clock(tmp_path / "clock.json")
+    with clock.on("training"):
+        pass
+    stage = clock.on("judging")
+    stage.__enter__()  # And killed: nothing is ever left.
+    began = read_json(tmp_path / "clock.json")["since"]
+    (tmp_path / "results.jsonl").write_text("one scene")
+    os.utime(tmp_path / "results.jsonl", (began + 90.0, began + 90.0))
+    again = _Clock(tmp_path / "clock.json")
+    assert again.seconds["judging"] == pytest.approx(90.0, abs=0.1) and again.seconds["training"] < 5.0
+    assert _Clock(tmp_path / "clock.json").seconds == again.seconds
+
+
+def test_fresh_seeds_are_validation_seeds_none_of_the_reports_and_others_for_another_checkpoint(tmp_path):
+    firsts = set()
+    for k in range(40):
+        write_json(tmp_path / "manifest.json", {"weights": k})
+        first = _unseen(tmp_path, {"seeds": [1_000_000, 1_000_040]})
+        assert VALIDATION_SEEDS.start <= first and first + 2 * TOWN_FROM < VALIDATION_SEEDS.stop
+        covered = {"seeds": [first - 10, first + 30]}
+        moved = _unseen(tmp_path, covered)
+        assert moved > first + 30 and moved + 2 * TOWN_FROM < VALIDATION_SEEDS.stop
+        firsts.add(first)
+    assert len(firsts) > 35
 
 
 def test_a_report_of_test_seeds_ends_the_cycle_before_anything_is_trained(tmp_path):

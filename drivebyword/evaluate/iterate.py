@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from drivebyword.core.seeds import TRAIN_SEEDS, VALIDATION_SEEDS
-from drivebyword.data.files import read_json, write_json
+from drivebyword.data.files import read_json, sha256_file, write_json
 from drivebyword.evaluate.audit import audit, paired, write_audit
 from drivebyword.evaluate.intervals import PairedDifference, paired_difference
 from drivebyword.evaluate.judge import evaluate
@@ -34,6 +35,8 @@ from drivebyword.world.scenario import Scene as Start
 
 CANDIDATES = 48
 """Training seeds looked at for each variant."""
+TOWN_FROM = 10_000
+"""How far from the fresh seeds those of `town` begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,15 +121,16 @@ def iterate(config: IterateConfig, run: TrainConfig, out: Path, command: str, sh
     start = config.checkpoint
     with clock.on("training"):
         after = train(replace(run, start=start, curriculum=curriculum), out / "train", show)
-    first = _unseen(report, len(scenarios))
+    first = _unseen(start, report)
     rows = {
         name: Row(driver=Checkpoint(f), guarded=config.guarded) for name, f in (("before", start), ("after", after))
     }
     fresh = Suite(name="fresh", about="other seeds of the scenarios that failed", scenarios=scenarios)
     judged = {}
-    for chosen, count in ((fresh, config.fresh), (suite("town"), config.town)):
+    spans = {"fresh": (first, first + config.fresh), "town": (first + TOWN_FROM, first + TOWN_FROM + config.town)}
+    for chosen in (fresh, suite("town")):
+        folder, seeds = out / f"judged-{chosen.name}", spans[chosen.name]
         with clock.on("judging"):
-            folder, seeds = out / f"judged-{chosen.name}", (first, first + count)
             evaluate(rows, chosen, seeds, folder, rig=run.rig, processes=config.processes, show=show, command=command)
         judged[chosen.name] = paired(folder, seeds)
     found = verdict(judged["fresh"], judged["town"])
@@ -136,7 +140,7 @@ def iterate(config: IterateConfig, run: TrainConfig, out: Path, command: str, sh
         "checkpoint": str(after.relative_to(out)),
         "failing": [scene._asdict() for scene in failed],
         "variants": [scene._asdict() for scene in near],
-        "seeds": [first, first + max(config.fresh, config.town)],
+        "seeds": {name: list(span) for name, span in spans.items()},
         "iteration_cycle_minutes": round(sum(minutes.values()), 2),
         "minutes": minutes,
         "human_labels": 0,
@@ -147,10 +151,13 @@ def iterate(config: IterateConfig, run: TrainConfig, out: Path, command: str, sh
     return found
 
 
-def _unseen(report: dict[str, Any], scenarios: int) -> int:
-    """Return the first of the validation seeds that the report did not judge, in step with the scenarios."""
-    last = int(report["seeds"][1]) + 10_000
-    return last - last % max(1, scenarios)
+def _unseen(checkpoint: Path, report: dict[str, Any]) -> int:
+    """Return the first of the validation seeds to judge on: others for every checkpoint, none of the report's."""
+    manifest = checkpoint / "manifest.json"
+    digest = sha256_file(manifest if manifest.exists() else checkpoint / "config.json")
+    first = VALIDATION_SEEDS.start + 1000 * (int(digest[:8], 16) % 900)
+    low, high = report["seeds"]
+    return first + 50_000 if low < first + 25_000 and first < high else first
 
 
 Judged = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -200,26 +207,28 @@ def compare(judged: Judged, measure: Any) -> PairedDifference:
 
 
 class _Clock:
-    """Seconds by stage, kept on disk as stages end: a cycle that was killed goes on counting."""
+    """Seconds by stage, kept on disk; of a stage that was killed those until its last sign of life."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
+        self.seconds: dict[str, float] = {}
+        if path.exists():
+            stored = read_json(path)
+            self.seconds = stored["seconds"]
+            if stored["running"] is not None:
+                signs = [file.stat().st_mtime for file in path.parent.rglob("*") if file.is_file()]
+                self._count(stored["running"], max(signs) - stored["since"])
 
-    def on(self, stage: str) -> _Stage:
-        return _Stage(self, stage)
+    @contextmanager
+    def on(self, stage: str) -> Iterator[None]:
+        """Count what a stage takes."""
+        began = time.time()
+        write_json(self.path, {"seconds": self.seconds, "running": stage, "since": began})
+        try:
+            yield
+        finally:
+            self._count(stage, time.time() - began)
 
-
-@dataclass(slots=True)
-class _Stage:
-    clock: _Clock
-    name: str
-    began: float = 0.0
-
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        spent = time.monotonic() - self.began
-        self.clock.seconds[self.name] = self.clock.seconds.get(self.name, 0.0) + spent
-        write_json(self.clock.path, self.clock.seconds)
+    def _count(self, stage: str, spent: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + max(0.0, spent)
+        write_json(self.path, {"seconds": self.seconds, "running": None, "since": time.time()})
