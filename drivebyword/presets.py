@@ -51,10 +51,10 @@ def tiny_practice() -> TrainConfig:
     from drivebyword.train.reinforce import ReinforceConfig
 
     practice = PracticeConfig(scenes=8, rollouts=6, exploration=ExplorationConfig(temperature=0.7))
-    reinforce = ReinforceConfig(beta=1.0, kappa=0.1, share=0.5)
+    reinforce = ReinforceConfig(beta=0.5, kappa=0.1, share=0.5)
     rounds = (
         RoundConfig(demonstrations=20, steps=60, practice=practice),
-        *(RoundConfig(steps=200, practice=practice, reinforce=reinforce),) * 8,
+        *(RoundConfig(steps=400, practice=practice, reinforce=reinforce),) * 8,
         RoundConfig(steps=200, reinforce=reinforce),
     )
     return replace(tiny(), name="tiny-practice", rounds=rounds, learning_rate=1e-4, warmup=50, average=0.99)

@@ -78,7 +78,8 @@ def test_a_round_practises_by_lot_and_the_next_learns_from_what_was_earned(whole
     spent = read_json(whole_run / "round-0" / "spent.json")
     assert spent["optimiser"] > 0 and spent["worlds and expert"] > 0 and spent["networks"] > 0
     state = read_json(newest_state(whole_run) / "state.json")["state"]
-    assert state["curriculum"]["tries"] == {"town-mixed": 2.0}
+    # Two scenes of practice, then one that it drove alone.
+    assert state["curriculum"]["tries"] == {"town-mixed": pytest.approx(0.7 * 2.0 + 1.0)}
 
 
 @pytest.mark.slow

@@ -40,7 +40,15 @@ from drivebyword.train.collect import CollectConfig, collect
 from drivebyword.train.curriculum import Curriculum, CurriculumConfig
 from drivebyword.train.log import TrainLog
 from drivebyword.train.loss import LossConfig, Targets, Teacher
-from drivebyword.train.practice import PracticeConfig, PracticeDrive, experience, outcomes, practise, read_groups
+from drivebyword.train.practice import (
+    PracticeConfig,
+    PracticeDrive,
+    driven_outcomes,
+    experience,
+    outcomes,
+    practise,
+    read_groups,
+)
 from drivebyword.train.reinforce import Experience, Practice, Practised, ReinforceConfig
 from drivebyword.train.spent import Spent
 from drivebyword.train.state import RunState, load_latest, save_state
@@ -233,6 +241,8 @@ class _Run:
                 finalize=False,
             ),
         )
+        if plan.rescue is None and any(one.practice for one in self.config.rounds):
+            self.curriculum.learn(driven_outcomes(self.out / f"round-{number}" / "rollouts"))
 
     def _practise(self, number: int, driver: Path, practice: PracticeConfig) -> None:
         """Drive the round's groups and keep what they earned; what failed decides where to practise next."""

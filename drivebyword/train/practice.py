@@ -163,6 +163,15 @@ def outcomes(groups: dict[Scene, list[Episode]], rollouts: int) -> dict[Scene, f
     return {scene: 1.0 - count / rollouts for scene, count in good.items()}
 
 
+def driven_outcomes(folder: Path) -> dict[Scene, float]:
+    """Return 1 for every scene of a data set of single rollouts that failed, 0 for the others."""
+    from drivebyword.data.dataset import parts, read_part
+    from drivebyword.metrics import score
+
+    driven = [read_part(part, cameras=(), verify=False) for part in parts(folder)]
+    return {Scene(e.scenario, e.seed): float(not _went_well(score(e))) for e in driven}
+
+
 def _went_well(scores: dict[str, float]) -> bool:
     """Tell whether a drive was a success, and handled its edge case where that counts."""
     return scores["success"] > 0.5 and scores.get("handled_k", 0.0) >= scores.get("handled_n", 0.0)
