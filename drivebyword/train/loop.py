@@ -248,16 +248,15 @@ class _Run:
         """Drive the round's groups and keep what they earned; what failed decides where to practise next."""
         folder = self.out / f"round-{number}" / "practice"
         scenes = tuple(self.curriculum.plan(practice.scenes, self.config.seed, number))
-        processes = max(1, self.config.processes - 1)
-        drive = PracticeDrive(out=folder, checkpoint=driver, scenes=scenes, practice=practice, processes=processes)
-        done = practise(drive, self.config.rig)
+        grammar, wordings = self.config.policy.grammar, self.teacher.wordings
+        drive = PracticeDrive(out=folder, checkpoint=driver, scenes=scenes, practice=practice, grammar=grammar)
+        done = practise(drive, self.config.rig, max(1, self.config.processes - 1))
         self.log.drove(done, "rollouts of practice")
         self.spent.drivers(done.cpu)
         with self.spent.on("reading episodes"):
             groups = read_groups(folder, scenes, practice.rollouts)
             self.curriculum.learn(outcomes(groups, practice.rollouts))
             order = self._add(folder, self.config.recent)
-            grammar, wordings = self.config.policy.grammar, self.teacher.wordings
             self.experience.append(experience(groups, order, self.tables[-1], practice, grammar, wordings, number))
 
     def _collect(self, config: CollectConfig) -> None:

@@ -21,6 +21,7 @@ from drivebyword.core.rig import RigConfig
 from drivebyword.core.seeds import require_training_seed
 from drivebyword.loop.batching import Checkpoint, Networks
 from drivebyword.loop.fleet import run_tasks
+from drivebyword.metrics import edge_case, still_success
 from drivebyword.tokens.action import ActionGrammar
 from drivebyword.train.collect import Collected
 from drivebyword.train.credit import CreditConfig, group_advantages
@@ -53,7 +54,7 @@ class PracticeDrive:
     checkpoint: Path
     scenes: tuple[Scene, ...]
     practice: PracticeConfig
-    processes: int
+    grammar: ActionGrammar
 
 
 Driven = tuple[int, str, bool, tuple[float, float, float]]
@@ -65,7 +66,7 @@ def rollout_name(number: int) -> str:
     return f"policy-{number:02d}"
 
 
-def practise(config: PracticeDrive, rig: RigConfig) -> Collected:
+def practise(config: PracticeDrive, rig: RigConfig, processes: int) -> Collected:
     """Drive every rollout that is not on disk yet."""
     from drivebyword.data.dataset import DatasetWriter
     from drivebyword.world.families import HELD_OUT
@@ -79,7 +80,7 @@ def practise(config: PracticeDrive, rig: RigConfig) -> Collected:
     cpu = dict.fromkeys(("worlds and expert", "recording", "starting worlds"), 0.0)
     # Whoever learns meanwhile goes first.
     nice = 10
-    with Networks(config.processes, nice) as networks:
+    with Networks(processes, nice) as networks:
         driver = networks.serve(Checkpoint(config.checkpoint)) if todo else None
         for done in run_tasks(partial(_make_worker, config, rig, driver), todo, networks.worlds, nice):
             if done.error is not None:
@@ -124,7 +125,7 @@ def _make_worker(
         scene, number = task
         began = time.process_time()
         exploration = Exploration(rollout=number, config=config.practice.exploration)
-        policy.lots = Lots(exploration, scene.seed, ActionGrammar().length)
+        policy.lots = Lots(exploration, scene.seed, config.grammar.length)
         episode = run_episode(
             env,
             driver,
@@ -157,24 +158,22 @@ def read_groups(folder: Path, scenes: tuple[Scene, ...], rollouts: int) -> dict[
 
 def outcomes(groups: dict[Scene, list[Episode]], rollouts: int) -> dict[Scene, float]:
     """Return the share of each scene's rollouts that failed; one that crashed failed."""
-    from drivebyword.metrics import score
-
-    good = {scene: sum(_went_well(score(e)) for e in group) for scene, group in groups.items()}
+    good = {scene: sum(_went_well(e) for e in group) for scene, group in groups.items()}
     return {scene: 1.0 - count / rollouts for scene, count in good.items()}
 
 
 def driven_outcomes(folder: Path) -> dict[Scene, float]:
     """Return 1 for every scene of a data set of single rollouts that failed, 0 for the others."""
     from drivebyword.data.dataset import parts, read_part
-    from drivebyword.metrics import score
 
     driven = [read_part(part, cameras=(), verify=False) for part in parts(folder)]
-    return {Scene(e.scenario, e.seed): float(not _went_well(score(e))) for e in driven}
+    return {Scene(e.scenario, e.seed): float(not _went_well(e)) for e in driven}
 
 
-def _went_well(scores: dict[str, float]) -> bool:
-    """Tell whether a drive was a success, and handled its edge case where that counts."""
-    return scores["success"] > 0.5 and scores.get("handled_k", 0.0) >= scores.get("handled_n", 0.0)
+def _went_well(episode: Episode) -> bool:
+    """Tell whether a drive was a success as far as it went, and handled its edge case where that counts."""
+    handled, counts = edge_case(episode).get("handled", (False, False))
+    return bool(still_success(episode)[-1] > 0.5) and (handled or not counts or episode.ended == "aborted")
 
 
 def experience(
