@@ -103,7 +103,7 @@ class Iterate:
     """report.json of `evaluate` on validation seeds."""
     checkpoint: str = "tiny"
     """What is to become better: `tiny` (shipped) or the folder of a checkpoint."""
-    preset: str = "tiny-practice"
+    preset: str = "tiny-cycle"
     """How it is trained."""
     data: tuple[Path, ...] = ()
     """Recorded data sets it goes on imitating."""
