@@ -69,8 +69,8 @@ class Train:
     """Cores to use."""
     threads: int = 1
     """CPU threads of the optimiser; the policy drives on the other cores meanwhile."""
-    seed: int = 0
-    """Seed of weights, scenes and batches."""
+    seed: int | None = None
+    """Seed of weights, scenes and batches; the preset's own without it."""
 
     def run(self) -> int:
         """Train."""
@@ -89,7 +89,7 @@ class Train:
             data=self.data,
             processes=self.processes,
             threads=self.threads,
-            seed=self.seed,
+            seed=chosen.seed if self.seed is None else self.seed,
         )
         print(f"checkpoint: {train(config, self.out)}")
         return 0
