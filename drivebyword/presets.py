@@ -47,6 +47,41 @@ def tiny() -> TrainConfig:
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
 
 
+def tiny_practice() -> TrainConfig:
+    """Return the run that takes a finished imitation further by its own driving: begins with `--start` and `--data`.
+
+    Every round it drives some scenes several times by lot, most where it fails, and learns from what the rollouts
+    earned and from the expert's labels of the same states, beside the recordings of the imitation.
+    """
+    from dataclasses import replace
+
+    from drivebyword.core.exploration import ExplorationConfig
+    from drivebyword.train.curriculum import CurriculumConfig
+    from drivebyword.train.loop import RoundConfig
+    from drivebyword.train.practice import PracticeConfig
+    from drivebyword.train.reinforce import ReinforceConfig
+
+    practice = PracticeConfig(scenes=8, rollouts=6, exploration=ExplorationConfig(temperature=0.7))
+    reinforce = ReinforceConfig(beta=0.5, kappa=0.1, share=0.5)
+    rounds = (
+        RoundConfig(demonstrations=20, steps=60, practice=practice),
+        *(RoundConfig(steps=400, practice=practice, reinforce=reinforce),) * 8,
+        RoundConfig(steps=200, reinforce=reinforce),
+    )
+    return replace(
+        tiny(), name="tiny-practice", rounds=rounds, learning_rate=1e-4, warmup=50, average=0.99,
+        curriculum=CurriculumConfig(families=("town-mixed", "town-errands")),
+    )  # fmt: skip
+
+
+def tiny_cycle() -> TrainConfig:
+    """Return the same, as short as one turn of `iterate` allows: half an hour on two quiet cores, judging included."""
+    from dataclasses import replace
+
+    base = tiny_practice()
+    return replace(base, name="tiny-cycle", rounds=(*base.rounds[:3], base.rounds[-1]))
+
+
 def further() -> TrainConfig:
     """Return the run that goes on from a finished tiny (`--start`), an hour on two CPU cores.
 
@@ -145,6 +180,8 @@ def base_moe() -> TrainConfig:
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "tiny": tiny,
+    "tiny-practice": tiny_practice,
+    "tiny-cycle": tiny_cycle,
     "further": further,
     "random-reader": random_reader,
     "small": small,

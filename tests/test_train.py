@@ -9,13 +9,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from train_small import small
 
-from drivebyword.data.files import sha256_file
+from drivebyword.data.dataset import Dataset
+from drivebyword.data.files import read_json, sha256_file
 from drivebyword.model.checkpoint import from_pretrained
 from drivebyword.presets import tiny
+from drivebyword.train.curriculum import CurriculumConfig
 from drivebyword.train.loop import RoundConfig, learning_rate, train
+from drivebyword.train.practice import PracticeConfig
+from drivebyword.train.reinforce import ReinforceConfig
+from drivebyword.train.state import fingerprint
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("train_small.py"))]
 
@@ -64,6 +70,23 @@ def test_a_finished_run_leaves_a_checkpoint_a_log_and_a_learning_curve(whole_run
 
 
 @pytest.mark.slow
+def test_a_round_practises_by_lot_and_the_next_learns_from_what_was_earned(whole_run: Path):
+    recorded = Dataset(whole_run / "round-0" / "practice")
+    assert len({(e.scenario, e.seed) for e in recorded.episodes}) == 2 and len(recorded.episodes) == 4
+    episodes = [recorded.read_episode(k) for k in range(4)]
+    assert all(len(e) == 40 or e.ended != "aborted" for e in episodes)
+    assert all(np.isfinite(e.log_prob).all() and (e.log_prob < 0).all() for e in episodes)
+    assert sorted({e.exploration.rollout for e in episodes}) == [0, 1]
+    rows = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite([rows[-1][name] for name in ("gain", "kl", "ratio", "clipped", "practice")]).all()
+    spent = read_json(whole_run / "round-0" / "spent.json")
+    assert spent["optimiser"] > 0 and spent["worlds and expert"] > 0 and spent["networks"] > 0
+    state = read_json(newest_state(whole_run) / "state.json")["state"]
+    # Two scenes of practice, then one that it drove alone.
+    assert state["curriculum"]["tries"] == {"town-mixed": pytest.approx(0.7 * 2.0 + 1.0)}
+
+
+@pytest.mark.slow
 def test_a_folder_with_another_configuration_is_refused(whole_run: Path):
     other = dataclasses.replace(small(), learning_rate=5e-4)
     with pytest.raises(ValueError, match="another configuration"):
@@ -104,3 +127,19 @@ def test_the_learning_rate_warms_up_holds_and_falls():
     assert rates[0] < rates[1] < rates[2] == config.learning_rate
     assert rates[100] == config.learning_rate
     assert rates[-1] < 0.1 * config.learning_rate
+
+
+def test_what_practice_there_is_belongs_to_a_runs_configuration_and_nothing_else_of_it():
+    plain = dataclasses.replace(small(), rounds=(RoundConfig(demonstrations=2, steps=5),))
+    elsewhere = dataclasses.replace(plain, curriculum=CurriculumConfig(floor=0.9))
+    assert fingerprint(plain) == fingerprint(elsewhere)
+    (round_,) = plain.rounds
+    practising = dataclasses.replace(plain, rounds=(dataclasses.replace(round_, practice=PracticeConfig()),))
+    reinforced = dataclasses.replace(round_, practice=PracticeConfig(), reinforce=ReinforceConfig(beta=1.0))
+    runs = (
+        plain,
+        practising,
+        dataclasses.replace(practising, curriculum=CurriculumConfig(floor=0.9)),
+        dataclasses.replace(plain, rounds=(reinforced,)),
+    )
+    assert len({fingerprint(run) for run in runs}) == len(runs)

@@ -21,11 +21,12 @@ from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
+from drivebyword.core.exploration import Lots
 from drivebyword.core.records import Decision, Observation
 from drivebyword.loop.fleet import end_with_parent
 
 if TYPE_CHECKING:
-    from drivebyword.model.streaming import Memory, StreamingPolicy
+    from drivebyword.model.streaming import Draw, Memory, StreamingPolicy
 
 WORLDS = 12
 """Worlds around one network."""
@@ -47,6 +48,8 @@ class Question(NamedTuple):
     begins: bool
     """An episode begins: forget the past."""
     observation: Observation
+    draw: Draw | None = None
+    """The lots of a driver that explores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class AskingPolicy:
             raise ValueError(f"nobody serves {checkpoint.folder}: ask within `with Networks(...)`")
         self.checkpoint = checkpoint
         self._line: Connection | None = None
+        self.lots: Lots | None = None
+        """Draws the decisions of the coming episode; None: what is best is done."""
         self.reset()
 
     def reset(self) -> None:
@@ -82,7 +87,7 @@ class AskingPolicy:
             sockets = self.checkpoint.sockets
             self._line = Client(sockets[os.getpid() % len(sockets)])
         try:
-            self._line.send(Question(self.checkpoint.folder, self._begins, observation))
+            self._line.send(Question(self.checkpoint.folder, self._begins, observation, self._draw()))
             answer = self._line.recv()
         except (EOFError, OSError) as error:
             raise ConnectionError("the process that holds the network is gone") from error
@@ -91,6 +96,13 @@ class AskingPolicy:
             raise answer
         assert isinstance(answer, Decision)
         return answer
+
+    def _draw(self) -> Draw | None:
+        if self.lots is None:
+            return None
+        from drivebyword.model.streaming import Draw
+
+        return Draw(temperature=self.lots.config.temperature, lots=self.lots.next())
 
 
 class Networks:
@@ -206,14 +218,15 @@ class _Switchboard:
         """Return each driver's decision, or the error that is its own to raise."""
         try:
             policy = self._policy(folder)
-            memories, observations = [], []
+            memories, observations, draws = [], [], []
             for driver in group:
                 assert driver.question is not None
                 if driver.memory is None or driver.question.begins:
                     driver.memory = policy.remember()
                 memories.append(driver.memory)
                 observations.append(driver.question.observation)
-            return policy.decide_all(memories, observations)
+                draws.append(driver.question.draw)
+            return policy.decide_all(memories, observations, draws)
         except Exception as error:  # Handed to whose it is: one world's bad observation must not end the others'.
             return [error] if len(group) == 1 else [answer for one in group for answer in self._decide(folder, [one])]
 

@@ -1,8 +1,13 @@
-"""One training loop: rounds of driving, relabelling and learning, from nothing to a checkpoint.
+"""One training loop: rounds of driving, relabelling, practising and learning, from nothing to a checkpoint.
 
 While one round's optimiser steps run, the policy as it was at the round's start drives new scenes in other
-processes, and the expert labels every state it reaches (DAgger); the next round learns from them. Nobody
-waits, and everything is a function of the seed. All lives in one folder, and a killed run, started again,
+processes, and the expert labels every state it reaches (DAgger); in some rounds it also practises: it drives the
+same scenes several times by lot, and what one rollout earned more than its siblings is credited to what it drew.
+The next round learns from all of it, in one batch and one loss:
+
+    imitation + beta * advantage * log-probability of what was drawn + kappa * KL(policy || slow copy)
+
+Nobody waits, and everything is a function of the seed. All lives in one folder, and a killed run, started again,
 goes on bit-exactly: batches are a function of (seed, step), driven scenes are parts on disk, and model,
 optimiser and average are saved together, atomically.
 
@@ -32,8 +37,20 @@ from drivebyword.model.language import adopt
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
 from drivebyword.train.collect import CollectConfig, collect
+from drivebyword.train.curriculum import Curriculum, CurriculumConfig
 from drivebyword.train.log import TrainLog
 from drivebyword.train.loss import LossConfig, Targets, Teacher
+from drivebyword.train.practice import (
+    PracticeConfig,
+    PracticeDrive,
+    driven_outcomes,
+    experience,
+    outcomes,
+    practise,
+    read_groups,
+)
+from drivebyword.train.reinforce import Experience, Practice, Practised, ReinforceConfig
+from drivebyword.train.spent import Spent
 from drivebyword.train.state import RunState, load_latest, save_state
 from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig, build_table
 
@@ -59,6 +76,10 @@ class RoundConfig:
     """Frames in a training window."""
     batch: int = 32
     """Windows in a batch."""
+    practice: PracticeConfig | None = None
+    """Scenes the policy drives several times by lot during the round's steps, for the rounds after it."""
+    reinforce: ReinforceConfig = ReinforceConfig()
+    """What the round makes of earlier rounds' practice; pure imitation is its beta = 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +101,8 @@ class TrainConfig:
     scenario: str = "town-mixed"
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    """Where to practise."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 150
@@ -144,6 +167,9 @@ class _Run:
             for line in taken:
                 self.log.note(f"decoder, from {config.decoder_weights}: {line}")
         self.tables: list[FrameTable] = []
+        self.experience: list[Experience] = []
+        self.curriculum = Curriculum(config.curriculum)
+        self.spent = Spent()
         self.saved_at = time.monotonic()
 
     def run(self) -> Path:
@@ -158,20 +184,30 @@ class _Run:
                 self._collect(self._demonstrations(number, plan))
             finished = self.state.step >= first_step + plan.steps
             driver = self.out / f"round-{number}" / "driver"
-            if plan.rollouts and not (driver / "manifest.json").exists():
+            if (plan.rollouts or plan.practice) and not (driver / "manifest.json").exists():
                 self._save_policy(driver, self._memory(number))
                 write_json(driver / "at.json", {"decisions": self.state.decisions, "minutes": self.state.seconds / 60})
             with ThreadPoolExecutor(1) as aside:
                 driving = aside.submit(self._roll_out, number, plan)
                 if not finished:
-                    self._learn(plan, first_step)
+                    self._learn(number, plan, first_step)
                     self._save()
                 driving.result()
+            self.state.curriculum = self.curriculum.state()
+            self._account(number, plan, finished)
             first_step += plan.steps
         final = self.out / "checkpoint"
         self._save_policy(final, self._memory(len(self.config.rounds)))
         self.log.close()
         return final
+
+    def _account(self, number: int, plan: RoundConfig, finished: bool) -> None:
+        """Say where a practising round's time went."""
+        if plan.practice is not None and not finished:
+            table = self.spent.write(self.out / f"round-{number}" / "spent.json")
+            shown = ", ".join(f"{name} {value:.0f}" for name, value in table.items() if value >= 1.0)
+            self.log.note(f"round {number}, CPU-seconds: {shown}")
+        self.spent = Spent()
 
     # ------------------------------------------------------------------ driving
 
@@ -188,9 +224,11 @@ class _Run:
 
     def _roll_out(self, number: int, plan: RoundConfig) -> None:
         """Let the policy of the round's start drive; runs beside the optimiser."""
+        driver = self.out / f"round-{number}" / "driver"
+        if plan.practice is not None:
+            self._practise(number, driver, plan.practice)
         if not plan.rollouts:
             return
-        driver = self.out / f"round-{number}" / "driver"
         base = number * 10_000 + self.config.seed * 100_000 + 5_000
         self._collect(
             CollectConfig(
@@ -205,53 +243,92 @@ class _Run:
                 finalize=False,
             ),
         )
+        if plan.rescue is None and any(one.practice for one in self.config.rounds):
+            self.curriculum.learn(driven_outcomes(self.out / f"round-{number}" / "rollouts"))
+
+    def _practise(self, number: int, driver: Path, practice: PracticeConfig) -> None:
+        """Drive the round's groups and keep what they earned; what failed decides where to practise next."""
+        folder = self.out / f"round-{number}" / "practice"
+        scenes = tuple(self.curriculum.plan(practice.scenes, self.config.seed, number))
+        grammar, wordings = self.config.policy.grammar, self.teacher.wordings
+        drive = PracticeDrive(out=folder, checkpoint=driver, scenes=scenes, practice=practice, grammar=grammar)
+        done = practise(drive, self.config.rig, max(1, self.config.processes - 1))
+        self.log.drove(done, "rollouts of practice")
+        self.spent.drivers(done.cpu)
+        with self.spent.on("reading episodes"):
+            groups = read_groups(folder, scenes, practice.rollouts)
+            self.curriculum.learn(outcomes(groups, practice.rollouts))
+            order = self._add(folder, self.config.recent)
+            self.experience.append(experience(groups, order, self.tables[-1], practice, grammar, wordings, number))
 
     def _collect(self, config: CollectConfig) -> None:
         """Drive what is not on disk yet and add the frames to the tables."""
         done = collect(config, self.config.rig, self.show and config.checkpoint is None)
         if done.scenes or done.failed:
-            self.log.note(
-                f"drove {done.scenes} scenes, {done.frames} frames in {done.seconds:.0f} s: {done.ended}"
-                + (f"; failed: {done.failed[:3]}" if done.failed else "")
-            )
+            self.log.drove(done, "scenes")
+            self.spent.drivers(done.cpu)
             if config.checkpoint is None:
                 self.state.seconds += done.seconds
             else:
                 self.log.point(config.checkpoint, done, config.rescue is not None)
         self._add(config.out, 1.0 if config.checkpoint is None else self.config.recent)
 
-    def _add(self, folder: Path, weight: float = 1.0) -> None:
-        """Add a data set's frames to the tables."""
-        table = build_table(Dataset(folder), self.config.policy.grammar.future_steps, self.config.sampling)
+    def _add(self, folder: Path, weight: float = 1.0) -> list[tuple[str, int, str]]:
+        """Add a data set's frames to the tables; return its episodes in their order."""
+        recorded = Dataset(folder)
+        table = build_table(recorded, self.config.policy.grammar.future_steps, self.config.sampling)
         table.weight *= weight
         self.tables.append(table)
+        return [(entry.scenario, entry.seed, entry.driver) for entry in recorded.episodes]
 
     # ------------------------------------------------------------------ learning
 
-    def _learn(self, plan: RoundConfig, first_step: int) -> None:
+    def _learn(self, number: int, plan: RoundConfig, first_step: int) -> None:
         """Take the round's steps from wherever the run stands, on the frames driven before the round."""
         frames = Frames(list(self.tables))
+        practice = self._fresh(number, plan.reinforce)
         sampler = Sampler(frames, self.config.sampling, self.config.rig.sensor_names(), self.config.seed)
         self.policy.train()
         for step in range(self.state.step, first_step + plan.steps):
             started = time.monotonic()
-            draw = sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
             rate = learning_rate(self.config, step)
-            losses, norm = self._step(self.teacher.batch(frames, draw), rate)
-            self._follow(step)
+            with self.spent.on("gathering batches"):
+                draw = sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
+                batch = self.teacher.batch(frames, draw)
+                rows = self._rows(practice, plan, step) if practice is not None else None
+            with self.spent.on("optimiser"):
+                losses, norm = self._step(batch, rows, rate)
+                self._follow(step)
             self.state.step = step + 1
             self.state.decisions += plan.batch * plan.frames
             self.state.seconds += time.monotonic() - started
             self.log.step(self.state, self.config.steps, losses, rate, norm)
             if time.monotonic() - self.saved_at > self.config.save_every_s:
-                self._save()
+                with self.spent.on("saving"):
+                    self._save()
 
-    def _step(self, batch: tuple[Batch, Targets], rate: float) -> tuple[dict[str, float], float]:
+    def _fresh(self, number: int, config: ReinforceConfig) -> Practice | None:
+        """Return the practice of the last rounds, or None where nothing is to be learned from it."""
+        recent = [one for one in list(self.experience) if number - config.fresh <= one.round < number]
+        if not config.active or not recent:
+            return None
+        drivers = [from_pretrained(self.out / f"round-{one.round}" / "driver").to(self.device).eval() for one in recent]
+        stream, wordings = self.config.policy.stream, self.teacher.wordings
+        practice = Practice(recent, drivers, wordings, stream, self.config.seed, self.device)
+        return practice if practice else None
+
+    def _rows(self, practice: Practice, plan: RoundConfig, step: int) -> Practised:
+        """Draw the step's rows of own driving."""
+        return practice.draw(step, max(1, round(plan.batch * plan.reinforce.share)), plan.frames, plan.reinforce)
+
+    def _step(
+        self, batch: tuple[Batch, Targets], practised: Practised | None, rate: float
+    ) -> tuple[dict[str, float], float]:
         """Take one optimiser step; return losses and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16):
-            losses = self.teacher.losses(self.policy, batch)
+            losses = self.teacher.losses(self.policy, batch, practised)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(learning(self.policy), self.config.clip)

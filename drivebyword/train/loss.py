@@ -8,8 +8,9 @@ behind the sentence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,9 +19,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from drivebyword.core.records import INTENTS, PLAN_DISTANCES
-from drivebyword.model.policy import Policy, PolicyConfig
-from drivebyword.tokens.stream import Batch
+from drivebyword.model.policy import Output, Policy, PolicyConfig
+from drivebyword.tokens.stream import Batch, together
 from drivebyword.train.table import Draw, Frames, FrameTable
+
+if TYPE_CHECKING:
+    from drivebyword.train.reinforce import Practised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,8 @@ class Wordings:
     states: Float[Tensor, "W L D"]
     mask: Bool[Tensor, "W L"]
     of_intent: dict[int, Int[np.ndarray, " n"]]
+    row_of: dict[str, int] = field(default_factory=dict)
+    """Where each sentence stands."""
 
 
 class Teacher:
@@ -88,14 +94,8 @@ class Teacher:
         rows, intent = self._words(light["intent"][index[:, -1]], draw.wording)
         words, spoken = torch.from_numpy(np.maximum(rows, 0)), torch.from_numpy(rows >= 0)
         states, heard = self._blurred(self.wordings.states[words], self.wordings.mask[words], draw.seed)
-        cameras = {
-            name: torch.from_numpy(frames.heavy(partial(_camera, name), index)) for name in frames.tables[0].cameras
-        }
         batch = Batch(
-            cameras=cameras,
-            lidar=torch.from_numpy(frames.heavy(lambda table: table.lidar, index).astype(np.float32)),
-            radar=torch.from_numpy(frames.heavy(lambda table: table.radar, index)),
-            radar_valid=torch.from_numpy(frames.heavy(lambda table: table.radar_valid, index)),
+            **seen_in(frames, index),
             ego=torch.from_numpy(light["ego"][index]),
             passed=torch.from_numpy(light["passed"][index]),
             present=torch.from_numpy(np.repeat(draw.present[:, None], index.shape[1], axis=1)),
@@ -142,10 +142,21 @@ class Teacher:
         kept = mask & (torch.rand(mask.shape, generator=source) >= self.config.drop_word)
         return states.float() + noise, torch.where(kept.any(1, keepdim=True), kept, mask)
 
-    def losses(self, policy: Policy, pair: tuple[Batch, Targets]) -> dict[str, Tensor]:
-        """Return `loss` and its parts."""
+    def losses(
+        self, policy: Policy, pair: tuple[Batch, Targets], practised: Practised | None = None
+    ) -> dict[str, Tensor]:
+        """Return `loss` and its parts; with rows of own driving in the same pass, their terms too."""
         batch, target = pair
-        answer = policy(batch)
+        if practised is None:
+            return self.imitation(batch, target, policy(batch))
+        answer = policy(together([batch, practised.batch]))
+        count = len(batch.present)
+        parts = self.imitation(batch, target, Output(*(value[:count] for value in answer)))
+        own = practised.losses(answer.logits[count:])
+        return {**parts, **own, "loss": parts["loss"] + own["practice"]}
+
+    def imitation(self, batch: Batch, target: Targets, answer: Output) -> dict[str, Tensor]:
+        """Return what the demonstrations' rows cost."""
         trained = target.trained.float()
         count = trained.sum().clamp(min=1.0)
         known = batch.tokens >= 0
@@ -167,6 +178,17 @@ class Teacher:
         return {"loss": loss, "act": act, **parts}
 
 
+def seen_in(frames: Frames, index: Int[np.ndarray, "B T"]) -> dict[str, Any]:
+    """Return what the sensors saw in some frames, as a batch has it."""
+    cameras = {name: torch.from_numpy(frames.heavy(partial(_camera, name), index)) for name in frames.tables[0].cameras}
+    return {
+        "cameras": cameras,
+        "lidar": torch.from_numpy(frames.heavy(lambda table: table.lidar, index).astype(np.float32)),
+        "radar": torch.from_numpy(frames.heavy(lambda table: table.radar, index)),
+        "radar_valid": torch.from_numpy(frames.heavy(lambda table: table.radar_valid, index)),
+    }
+
+
 def _camera(name: str, table: FrameTable) -> np.ndarray:
     """Return a table's pictures of one camera."""
     return table.cameras[name]
@@ -181,7 +203,8 @@ def read_wordings(policy: PolicyConfig) -> Wordings:
     states, mask = Reader(policy.reader).encode_all([sentence for sentence, _ in pairs])
     meanings = np.array([INTENTS.index(intent) for _, intent in pairs])
     of_intent = {i: np.flatnonzero(meanings == i) for i in range(len(INTENTS))}
-    return Wordings(states=states, mask=mask, of_intent=of_intent)
+    row_of = {sentence: row for row, (sentence, _) in enumerate(pairs)}
+    return Wordings(states=states, mask=mask, of_intent=of_intent, row_of=row_of)
 
 
 def _soft_targets(policy: PolicyConfig, spread: float) -> Float[Tensor, "V V"]:

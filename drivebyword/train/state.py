@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ class RunState:
     """Training decisions seen."""
     seconds: float
     """Time spent driving and learning, all sessions of the run together."""
+    curriculum: dict[str, Any] = field(default_factory=dict)
+    """How each family went in practice so far."""
 
 
 def save_state(
@@ -105,6 +107,14 @@ def fingerprint(config: TrainConfig) -> str:
     plain: dict[str, Any] = config_as_json(config)
     for name in ("processes", "threads", "save_every_s"):
         plain.pop(name)
+    # Of practice only what there is: a run without it is the run it was before practice could be said.
+    for one in plain["rounds"]:
+        if one["practice"] is None:
+            del one["practice"]
+        if one["reinforce"]["beta"] == one["reinforce"]["kappa"] == 0.0:
+            del one["reinforce"]
+    if not any("practice" in one for one in plain["rounds"]):
+        del plain["curriculum"]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
