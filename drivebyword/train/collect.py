@@ -17,7 +17,7 @@ from pathlib import Path
 from drivebyword.core.rig import RigConfig
 from drivebyword.core.seeds import require_training_seed
 from drivebyword.loop.batching import Checkpoint, Networks
-from drivebyword.loop.fleet import run_tasks, with_progress
+from drivebyword.loop.fleet import SCENE_S, run_tasks, with_progress
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
 
 
@@ -71,10 +71,10 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
     nice = 0 if config.checkpoint is None else 10
     with Networks(config.processes, nice) as networks:
         driver = networks.serve(Checkpoint(config.checkpoint)) if config.checkpoint is not None and todo else None
-        finished = run_tasks(partial(_make_worker, config, rig, driver), todo, networks.worlds, nice)
+        make = partial(_make_worker, config, rig, driver)
+        finished = run_tasks(make, todo, networks.worlds, nice, limit_s=SCENE_S, tend=networks.tend)
         for done in with_progress(finished, len(todo), show_progress, lambda value: value[0]):
             if done.error is not None:
-                networks.check()
                 failed.append(f"seed {done.task}: {done.error}")
                 continue
             frames += done.value[0]

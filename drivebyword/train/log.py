@@ -71,7 +71,9 @@ class TrainLog:
 
         Where it was rescued, an expert took over before it failed: that success is not its own.
         """
-        point = read_json(driver / "at.json") | {"successes": driven.successes, "scenes": driven.scenes}
+        counted = driven.scenes + len(driven.failed)  # what a lost worker did not bring home is no success
+        point = read_json(driver / "at.json") | {"successes": driven.successes, "scenes": counted}
+        point["failed"] = len(driven.failed)
         point["rescued"] = rescued
         with (self.out / "curve.jsonl").open("a") as file:
             file.write(json.dumps(point | {"ended": driven.ended}) + "\n")

@@ -1,0 +1,101 @@
+"""Processes killed and stopped while a policy trains: nothing in, whether training finished and what it cost out.
+
+A real run: the shipped policy drives and learns, its worlds around one network. Meanwhile worlds' processes are killed
+(SIGKILL) and stopped (SIGSTOP) at random moments, and so is the network's. Every scene must be driven or counted.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing as mp
+import os
+import random
+import signal
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from drivebyword.evaluate.report import commit, machine
+
+if TYPE_CHECKING:
+    from drivebyword.train.loop import TrainConfig
+
+KILLED, STOPPED, SCENES, PAUSE_S, GROWN_S = 20, 20, 100, 4.0, 20.0
+
+
+class Misfortune(Thread):
+    """Kills and stops processes that this one started, one after another, at random moments.
+
+    Args:
+        faults: Signals to send, in this order.
+        pause_s: How long to leave them alone in between, from none to twice as long.
+        grown_s: Who is younger is spared: most of a short life would be its start.
+        name: Of the processes.
+    """
+
+    def __init__(
+        self, faults: list[signal.Signals], pause_s: float, grown_s: float = 0.0, name: str = "drivebyword worker"
+    ) -> None:
+        super().__init__(daemon=True)
+        self.faults, self.pause_s, self.grown_s, self.of = faults, pause_s, grown_s, name
+        self.struck: list[tuple[int, signal.Signals]] = []
+        self.seen: dict[int, float] = {}
+
+    def run(self) -> None:
+        """Strike."""
+        dice = random.Random(7)
+        for fault in self.faults:
+            time.sleep(dice.uniform(0, 2 * self.pause_s))
+            while not (grown := self.grown()):
+                time.sleep(0.02)
+            chosen = dice.choice(grown)
+            os.kill(chosen, fault)
+            self.struck.append((chosen, fault))
+
+    def grown(self) -> list[int]:
+        """Return who is old enough and was not struck before."""
+        now, hit = time.monotonic(), {pid for pid, _ in self.struck}
+        pids = [child.pid for child in mp.active_children() if child.name == self.of]
+        ages = {pid: now - self.seen.setdefault(pid, now) for pid in pids if pid is not None}
+        return [pid for pid, age in ages.items() if pid not in hit and age >= self.grown_s]
+
+
+def bench_faults(config: TrainConfig, start: Path, share: float = 1.0) -> dict[str, Any]:
+    """Return the report of `share` of the faults and scenes, in a run like `config`'s that starts with `start`."""
+    from drivebyword.train.loop import RoundConfig, train
+
+    killed, stopped, scenes = (max(1, round(n * share)) for n in (KILLED, STOPPED, SCENES))
+    faults = [signal.SIGKILL] * killed + [signal.SIGSTOP] * stopped
+    random.Random(1).shuffle(faults)
+    rounds = (
+        RoundConfig(demonstrations=2, rollouts=scenes, steps=20, batch=8),
+        RoundConfig(steps=20, batch=8),
+    )
+    config = replace(config, start=start, rounds=rounds)
+    worlds = Misfortune(faults, PAUSE_S, GROWN_S)
+    network = Misfortune([signal.SIGKILL, signal.SIGSTOP], 15 * PAUSE_S, GROWN_S, "drivebyword network")
+    with tempfile.TemporaryDirectory(prefix="drivebyword-faults-") as folder:
+        worlds.start()
+        network.start()
+        begun = time.monotonic()
+        out = train(config, Path(folder), show_progress=False)
+        seconds = time.monotonic() - begun
+        points = [json.loads(line) for line in (Path(folder) / "curve.jsonl").read_text().splitlines()]
+        steps = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()][-1]["step"]
+        finished = (out / "manifest.json").exists()
+    counted = sum(point["scenes"] for point in points)
+    struck = {fault: sum(one == fault for _, one in worlds.struck) for fault in (signal.SIGKILL, signal.SIGSTOP)}
+    rows = {
+        "worlds killed": {"value": struck[signal.SIGKILL], "unit": "times", "floor": killed},
+        "worlds stopped": {"value": struck[signal.SIGSTOP], "unit": "times", "floor": stopped},
+        "networks killed or stopped": {"value": len(network.struck), "unit": "times"},
+        "training finished": {"value": int(finished), "unit": "runs of 1", "floor": 1},
+        "optimiser steps": {"value": steps, "unit": "steps", "floor": config.steps},
+        "scenes": {"value": counted, "unit": f"scenes driven or counted as failed, of {scenes}", "floor": scenes},
+        "scenes failed": {"value": sum(point["failed"] for point in points), "unit": "scenes"},
+        "the whole run": {"value": round(seconds), "unit": "s of the clock"},
+    }
+    return {"bench": "faults", "machine": machine(), "commit": commit(), "rows": rows}
