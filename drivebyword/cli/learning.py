@@ -63,6 +63,8 @@ class Train:
     """The decoder stays as it is, with adapters of this rank beside its matrices; without, everything learns."""
     data: tuple[Path, ...] = ()
     """Recorded data sets to learn from, besides what the run drives itself."""
+    layout: str | None = None
+    """What the fields of sets made elsewhere mean: l2d, or a JSON file."""
     processes: int = 2
     """Cores to use."""
     threads: int = 1
@@ -74,17 +76,21 @@ class Train:
         """Train."""
         from dataclasses import replace
 
+        from drivebyword.data.layout import find_layout
         from drivebyword.model.adapters import AdapterConfig
         from drivebyword.presets import preset
         from drivebyword.train.loop import train
 
         chosen = preset(self.preset)
+        if self.layout is not None:
+            find_layout(self.layout)  # Before any scene is driven.
         config = replace(
             chosen,
             start=self.start,
             decoder_weights=self.decoder_weights or chosen.decoder_weights,
             adapters=chosen.adapters if self.rank is None else AdapterConfig(rank=self.rank),
             data=self.data,
+            layout=self.layout,
             processes=self.processes,
             threads=self.threads,
             seed=self.seed,

@@ -34,12 +34,19 @@ class Misfortune(Thread):
         pause_s: How long to leave them alone in between, from none to twice as long.
         grown_s: Who is younger is spared: most of a short life would be its start.
         name: Of the processes.
+        after: Nothing happens before this file is there.
     """
 
     def __init__(
-        self, faults: list[signal.Signals], pause_s: float, grown_s: float = 0.0, name: str = "drivebyword worker"
+        self,
+        faults: list[signal.Signals],
+        pause_s: float,
+        grown_s: float = 0.0,
+        name: str = "drivebyword worker",
+        after: Path | None = None,
     ) -> None:
         super().__init__(daemon=True)
+        self.after = after
         self.faults, self.pause_s, self.grown_s, self.of = faults, pause_s, grown_s, name
         self.struck: list[tuple[int, signal.Signals]] = []
         self.seen: dict[int, float] = {}
@@ -47,6 +54,8 @@ class Misfortune(Thread):
     def run(self) -> None:
         """Strike."""
         dice = random.Random(7)
+        while self.after is not None and not self.after.exists():
+            time.sleep(0.5)
         for fault in self.faults:
             time.sleep(dice.uniform(0, 2 * self.pause_s))
             while not (grown := self.grown()):
@@ -75,9 +84,11 @@ def bench_faults(config: TrainConfig, start: Path, share: float = 1.0) -> dict[s
         RoundConfig(steps=20, batch=8),
     )
     config = replace(config, start=start, rounds=rounds)
-    worlds = Misfortune(faults, PAUSE_S, GROWN_S)
-    network = Misfortune([signal.SIGKILL, signal.SIGSTOP], 15 * PAUSE_S, GROWN_S, "drivebyword network")
     with tempfile.TemporaryDirectory(prefix="drivebyword-faults-") as folder:
+        driving = Path(folder) / "round-0" / "driver" / "manifest.json"
+        worlds = Misfortune(faults, PAUSE_S, GROWN_S, after=driving)
+        both = [signal.SIGKILL, signal.SIGSTOP]
+        network = Misfortune(both, 15 * PAUSE_S, GROWN_S, "drivebyword network", after=driving)
         worlds.start()
         network.start()
         begun = time.monotonic()

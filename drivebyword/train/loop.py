@@ -23,8 +23,10 @@ import numpy as np
 import torch
 
 from drivebyword.core.rig import RigConfig
-from drivebyword.data.dataset import Dataset
+from drivebyword.data.dataset import Dataset, is_ours
 from drivebyword.data.files import write_json
+from drivebyword.data.foreign import ForeignSet
+from drivebyword.data.layout import find_layout
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
 from drivebyword.model.adapters import AdapterConfig, adapt, folded, learning
 from drivebyword.model.checkpoint import from_pretrained, save_pretrained
@@ -75,6 +77,8 @@ class TrainConfig:
     """Which parts of the policy stay as they are, with adapters beside them; None: everything learns."""
     data: tuple[Path, ...] = ()
     """Recorded data sets to learn from, besides what the run drives itself."""
+    layout: str | None = None
+    """What the fields of those made elsewhere mean: `l2d` or a JSON file (`data.layout`); None: all are ours."""
     scenario: str = "town-mixed"
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
@@ -220,7 +224,13 @@ class _Run:
 
     def _add(self, folder: Path, weight: float = 1.0) -> None:
         """Add a data set's frames to the tables."""
-        table = build_table(Dataset(folder), self.config.policy.grammar.future_steps, self.config.sampling)
+        layout = self.config.layout
+        if layout is not None and folder in self.config.data and not is_ours(folder):
+            recorded: Dataset | ForeignSet = ForeignSet(folder, find_layout(layout), self.config.rig)
+        else:
+            recorded = Dataset(folder)
+        horizon = self.config.policy.grammar.future_steps
+        table = build_table(recorded, horizon, self.config.sampling, self.config.rig, self.out)
         table.weight *= weight
         self.tables.append(table)
 
@@ -229,6 +239,7 @@ class _Run:
     def _learn(self, plan: RoundConfig, first_step: int) -> None:
         """Take the round's steps from wherever the run stands, on the frames driven before the round."""
         frames = Frames(list(self.tables))
+        self.teacher.read(frames)
         sampler = Sampler(frames, self.config.sampling, self.config.rig.sensor_names(), self.config.seed)
         self.policy.train()
         for step in range(self.state.step, first_step + plan.steps):
