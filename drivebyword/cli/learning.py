@@ -24,6 +24,8 @@ class Collect:
     """Who drives: a checkpoint, or the expert without one."""
     processes: int = 2
     """Cores to use."""
+    workers: str | None = None
+    """ray://HOST:10001 to drive on a Ray cluster (ray://auto: the one this machine belongs to)."""
 
     def run(self) -> int:
         """Collect and count."""
@@ -35,7 +37,12 @@ class Collect:
         seeds = _seed_range(self.seeds)
         done = collect(
             CollectConfig(
-                out=self.out, scenario=self.scenario, seeds=seeds, checkpoint=self.checkpoint, processes=self.processes
+                out=self.out,
+                scenario=self.scenario,
+                seeds=seeds,
+                checkpoint=self.checkpoint,
+                processes=self.processes,
+                workers=self.workers,
             ),
             tiny(),
         )
@@ -67,10 +74,16 @@ class Train:
     """What the fields of sets made elsewhere mean: l2d, or a JSON file."""
     processes: int = 2
     """Cores to use."""
+    workers: str | None = None
+    """ray://HOST:10001 to drive on a Ray cluster (ray://auto: the one this machine belongs to)."""
     threads: int = 1
     """CPU threads of the optimiser; the policy drives on the other cores meanwhile."""
     seed: int = 0
     """Seed of weights, scenes and batches."""
+    validate: int = 0
+    """Validation scenes that each round's policy drives alone; their success is shown with its interval."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Who is told how it goes, besides log.jsonl: tensorboard, trackio, wandb."""
 
     def run(self) -> int:
         """Train."""
@@ -92,8 +105,11 @@ class Train:
             data=self.data,
             layout=self.layout,
             processes=self.processes,
+            workers=self.workers,
             threads=self.threads,
             seed=self.seed,
+            validate=self.validate,
+            trackers=self.trackers,
         )
         print(f"checkpoint: {train(config, self.out)}")
         return 0

@@ -36,8 +36,11 @@ from drivebyword.tokens.stream import Batch
 from drivebyword.train.collect import CollectConfig, collect
 from drivebyword.train.log import TrainLog
 from drivebyword.train.loss import LossConfig, Targets, Teacher
+from drivebyword.train.sharding import Ranks, whole, whole_copy
 from drivebyword.train.state import RunState, load_latest, save_state
 from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig, build_table
+from drivebyword.train.trackers import require_trackers
+from drivebyword.train.validate import validate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +96,18 @@ class TrainConfig:
     recent: float = 1.5
     """How much more often a frame of the policy's own driving is drawn than a demonstration's."""
     save_every_s: float = 180.0
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Who is told how it goes, besides `log.jsonl`: tensorboard, trackio, wandb."""
+    validate: int = 0
+    """Validation scenes that each round's policy drives alone, beside its rollouts; 0: none."""
     processes: int = 2
     """Processes that drive; one core fewer while the optimiser also works."""
+    workers: str | None = None
+    """Who drives: `ray://HOST:PORT` for a Ray cluster, None for processes on this machine."""
     threads: int = 1
     seed: int = 0
+    half: bool = True
+    """Multiply in bfloat16; else in float32, to compare runs to the last digit."""
 
     @property
     def steps(self) -> int:
@@ -124,7 +135,9 @@ class _Run:
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         self.config, self.out, self.show = config, out, show
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        require_trackers(config.trackers)
+        self.ranks = Ranks()
+        self.device = self.ranks.device
         out.mkdir(parents=True, exist_ok=True)
         self.policy = Policy(config.policy).to(self.device)
         taken = adopt(self.policy.decoder, config.decoder_weights).lines() if config.decoder_weights else []
@@ -133,15 +146,21 @@ class _Run:
         if config.adapters is not None:
             self.policy = adapt(self.policy, config.adapters).to(self.device)
         self.average = copy.deepcopy(self.policy)
+        self.ranks.shard(self.policy)
+        self.ranks.shard(self.average)
         self.optimizer = torch.optim.AdamW(
             _groups(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.teacher = Teacher(config.loss, config.policy, self.device)
+        self.teacher.mean = self.ranks.mean
         self.state = RunState(step=0, decisions=0, seconds=0.0)
-        restored = load_latest(out, config, self.policy, self.average, self.optimizer)
+        restored = load_latest(out, config, self.policy, self.average, self.optimizer, self.ranks)
         if restored is not None:
             self.state = restored
-        self.log = TrainLog(out, self.state.step, show)
+        # Every process logs the same numbers; those of the others are kept apart.
+        own = out if self.ranks.first else out / "ranks" / str(self.ranks.rank)
+        trackers = config.trackers if self.ranks.first else ()
+        self.log = TrainLog(own, self.state.step, config.steps, show and self.ranks.first, trackers)
         if restored is None:
             for line in taken:
                 self.log.note(f"decoder, from {config.decoder_weights}: {line}")
@@ -157,18 +176,24 @@ class _Run:
         first_step = 0
         for number, plan in enumerate(self.config.rounds):
             if plan.demonstrations:
-                self._collect(self._demonstrations(number, plan))
+                if self.ranks.first:
+                    self._collect(self._demonstrations(number, plan))
+                self._fetch(self._demonstrations(number, plan))
             finished = self.state.step >= first_step + plan.steps
             driver = self.out / f"round-{number}" / "driver"
-            if plan.rollouts and not (driver / "manifest.json").exists():
+            if plan.rollouts and self.ranks.agree(not (driver / "manifest.json").exists()):
                 self._save_policy(driver, self._memory(number))
-                write_json(driver / "at.json", {"decisions": self.state.decisions, "minutes": self.state.seconds / 60})
+                if self.ranks.first:
+                    at = {"decisions": self.state.decisions, "minutes": self.state.seconds / 60}
+                    write_json(driver / "at.json", at)
             with ThreadPoolExecutor(1) as aside:
-                driving = aside.submit(self._roll_out, number, plan)
+                driving = aside.submit(self._roll_out, number, plan if self.ranks.first else replace(plan, rollouts=0))
                 if not finished:
                     self._learn(plan, first_step)
                     self._save()
                 driving.result()
+            if plan.rollouts:
+                self._fetch(self._rollouts(number, plan))
             first_step += plan.steps
         final = self.out / "checkpoint"
         self._save_policy(final, self._memory(len(self.config.rounds)))
@@ -185,6 +210,7 @@ class _Run:
             disturbance=plan.disturbance,
             scenario=self.config.scenario,
             processes=self.config.processes,
+            workers=self.config.workers,
             finalize=False,
         )
 
@@ -192,20 +218,26 @@ class _Run:
         """Let the policy of the round's start drive; runs beside the optimiser."""
         if not plan.rollouts:
             return
-        driver = self.out / f"round-{number}" / "driver"
+        config = self._rollouts(number, plan)
+        self._collect(config)
+        if self.config.validate and config.checkpoint is not None:
+            scenes, processes = self.config.validate, config.processes
+            rate = validate(config.checkpoint, self.config.rig, self.config.scenario, scenes, processes)
+            self.log.validated(config.checkpoint, rate)
+
+    def _rollouts(self, number: int, plan: RoundConfig) -> CollectConfig:
         base = number * 10_000 + self.config.seed * 100_000 + 5_000
-        self._collect(
-            CollectConfig(
-                out=self.out / f"round-{number}" / "rollouts",
-                seeds=(base, base + plan.rollouts),
-                checkpoint=driver,
-                rescue=plan.rescue,
-                guarded=plan.guarded,
-                disturbance=plan.disturbance,
-                scenario=self.config.scenario,
-                processes=max(1, self.config.processes - 1),
-                finalize=False,
-            ),
+        return CollectConfig(
+            out=self.out / f"round-{number}" / "rollouts",
+            seeds=(base, base + plan.rollouts),
+            checkpoint=self.out / f"round-{number}" / "driver",
+            rescue=plan.rescue,
+            guarded=plan.guarded,
+            disturbance=plan.disturbance,
+            scenario=self.config.scenario,
+            processes=max(1, self.config.processes - 1),
+            workers=self.config.workers,
+            finalize=False,
         )
 
     def _collect(self, config: CollectConfig) -> None:
@@ -221,6 +253,12 @@ class _Run:
             else:
                 self.log.point(config.checkpoint, done, config.rescue is not None)
         self._add(config.out, 1.0 if config.checkpoint is None else self.config.recent)
+
+    def _fetch(self, config: CollectConfig) -> None:
+        """Add what the first process has driven to the other processes' tables."""
+        self.ranks.wait()
+        if not self.ranks.first:
+            self._add(config.out, 1.0 if config.checkpoint is None else self.config.recent)
 
     def _add(self, folder: Path, weight: float = 1.0) -> None:
         """Add a data set's frames to the tables."""
@@ -252,22 +290,25 @@ class _Run:
             self.state.decisions += plan.batch * plan.frames
             self.state.seconds += time.monotonic() - started
             self.log.step(self.state, self.config.steps, losses, rate, norm)
-            if time.monotonic() - self.saved_at > self.config.save_every_s:
+            if self.ranks.agree(time.monotonic() - self.saved_at > self.config.save_every_s):
                 self._save()
+        self.log.progress.rest()
 
     def _step(self, batch: tuple[Batch, Targets], rate: float) -> tuple[dict[str, float], float]:
         """Take one optimiser step; return losses and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16):
+        rows = len(batch[1].intent)
+        batch = (self.ranks.share(batch[0], rows), self.ranks.share(batch[1], rows))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half):
             losses = self.teacher.losses(self.policy, batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(learning(self.policy), self.config.clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(learning(self.policy), self.config.clip))
         if not torch.isfinite(norm):
             raise RuntimeError("the gradient is not finite; start the run again to go on from its last state")
         self.optimizer.step()
-        return {name: value.item() for name, value in losses.items()}, float(norm)
+        return self.ranks.losses(losses), float(norm)
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
@@ -279,7 +320,7 @@ class _Run:
             kept.copy_(fresh)
 
     def _save(self) -> None:
-        save_state(self.out, self.config, self.state, self.policy, self.average, self.optimizer)
+        save_state(self.out, self.config, self.state, self.policy, self.average, self.optimizer, self.ranks)
         self.saved_at = time.monotonic()
 
     def _memory(self, number: int) -> int:
@@ -291,10 +332,19 @@ class _Run:
         stream = replace(self.config.policy.stream, window=window)
         policy = Policy(replace(self.config.policy, stream=stream))
         wanted = policy.state_dict()
-        held = folded(self.average).state_dict()
+        held = folded(self._whole_average()).state_dict()
         cut = {name: held[name][tuple(slice(n) for n in value.shape)] for name, value in wanted.items()}
         policy.load_state_dict(cut)
-        save_pretrained(policy, folder)
+        if self.ranks.first:
+            save_pretrained(policy, folder)
+        self.ranks.wait()
+
+    def _whole_average(self) -> Policy:
+        """Return the average in one piece."""
+        if self.ranks.count == 1:
+            return self.average
+        like = Policy(self.config.policy)
+        return whole_copy(self.average, adapt(like, self.config.adapters) if self.config.adapters is not None else like)
 
 
 def _take_weights(policy: Policy, folder: Path) -> None:

@@ -8,6 +8,7 @@ behind the sentence.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -79,6 +80,8 @@ class Teacher:
     ) -> None:
         self.config, self.grammar, self.device = config, policy.grammar, device
         self.reader = policy.reader
+        self.mean: Callable[[Tensor], Tensor] = lambda value: value
+        """Averages a count over the processes that share a batch."""
         self.wordings = wordings or read_wordings(policy)
         self.word_scale = float(self.wordings.states[self.wordings.mask].float().std())
         self.soft = _soft_targets(policy, config.spread).to(device)
@@ -173,7 +176,7 @@ class Teacher:
         batch, target = pair
         answer = policy(batch)
         trained = target.trained.float()
-        count = trained.sum().clamp(min=1.0)
+        count = self.mean(trained.sum()).clamp(min=1.0)
         known = batch.tokens >= 0
         wanted = self.soft[batch.tokens.clamp(min=0)]
         each = -(wanted * answer.logits.float().log_softmax(-1).clamp(min=-50.0)).sum(-1)
@@ -189,7 +192,7 @@ class Teacher:
         wanted_seen = target.affordances.nan_to_num()
         blur = functional.binary_cross_entropy_with_logits(answer.affordances, wanted_seen, reduction="none") * labelled
         seen = (blur.mean(-1) * trained).sum() / count
-        meant = (target.intent >= 0).sum().clamp(min=1)
+        meant = self.mean((target.intent >= 0).sum()).clamp(min=1)
         intent = (
             functional.cross_entropy(answer.intent.float(), target.intent, ignore_index=-1, reduction="sum") / meant
         )
