@@ -1,4 +1,4 @@
-"""Claims about workers that are Ray actors, on a cluster of two nodes on this machine: the same work, the same bytes."""
+"""Claims about workers that are Ray actors, on a cluster of two nodes on this machine: same work, same bytes."""
 
 import os
 import signal
@@ -87,5 +87,5 @@ def test_scenes_driven_on_a_cluster_come_home_as_driven_here_byte_by_byte(cluste
 
 
 def test_an_address_that_is_none_and_a_cluster_that_does_not_answer_are_one_line(cluster):
-    with pytest.raises(ValueError, match="'10.0.0.1' is no cluster: write ray://HOST:10001"):
+    with pytest.raises(ValueError, match=r"'10\.0\.0\.1' is no cluster: write ray://HOST:10001"):
         next(run_tasks_on_ray("10.0.0.1", sleeper, [1.0]))

@@ -21,12 +21,13 @@ def require_trackers(names: tuple[str, ...]) -> None:
 
 def open_trackers(names: tuple[str, ...], out: Path, step: int) -> list[Any]:
     """Return trackers that go on from a step of the run in `out`; `log(values, step)` and `finish()` them."""
+    import torch
     from accelerate.state import PartialState
     from accelerate.tracking import TensorBoardTracker, TrackioTracker, WandBTracker
 
     require_trackers(names)
     # Accelerate asks it who the first of several processes is.
-    PartialState(cpu=True)
+    PartialState(cpu=not torch.cuda.is_available())
     opened: list[Any] = []
     for name in names:
         match name:
