@@ -27,14 +27,53 @@ def tiny() -> TrainConfig:
     # Towards the end it drives alone every second time, under the guard in turn: who is judged both ways learns both.
     grown = ((late, False), (None, True), (late, True), (None, False))
     pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
+    # One sentence in seven asks for a stop: every third round is driven where half of them do.
+    errands = ("town-errands", None, None)
     rounds = (
-        RoundConfig(demonstrations=500, steps=800),
+        RoundConfig(demonstrations=420, steps=800),
         RoundConfig(demonstrations=100, disturbance=pushed, rollouts=20, rescue=early, steps=600),
-        *(RoundConfig(rollouts=20, rescue=rescue, steps=600) for rescue in young),
-        *(RoundConfig(rollouts=24, rescue=rescue, guarded=guarded, steps=600) for rescue, guarded in grown * 3),
+        *(
+            RoundConfig(
+                demonstrations=100 * (number == 0), scenario=errands[number % 3], rollouts=20, rescue=rescue, steps=600
+            )
+            for number, rescue in enumerate(young)
+        ),
+        *(
+            RoundConfig(scenario=errands[number % 3], rollouts=24, rescue=rescue, guarded=guarded, steps=600)
+            for number, (rescue, guarded) in enumerate(grown * 3)
+        ),
         RoundConfig(steps=400),
     )
     return TrainConfig(name="tiny", rig=rig, policy=PolicyConfig(rig=rig), rounds=rounds)
+
+
+def further() -> TrainConfig:
+    """Return the run that goes on from a finished tiny (`--start`), an hour on two CPU cores.
+
+    It drives all it learns from itself, half of it in scenes that ask for stops, kerbs, lanes and pace.
+    """
+    from dataclasses import replace
+
+    from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
+    from drivebyword.train.loop import RoundConfig
+
+    base = tiny()
+    early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
+    pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
+    errands = "town-errands"
+    rounds = (
+        RoundConfig(demonstrations=120, scenario=errands, disturbance=pushed, rollouts=16, rescue=early, steps=400),
+        RoundConfig(demonstrations=120, disturbance=pushed, rollouts=20, rescue=late, steps=600),
+        RoundConfig(rollouts=20, scenario=errands, rescue=late, steps=600),
+        RoundConfig(rollouts=24, steps=600),
+        RoundConfig(rollouts=20, scenario=errands, steps=600),
+        RoundConfig(rollouts=24, guarded=True, steps=600),
+        RoundConfig(rollouts=24, steps=600),
+        RoundConfig(rollouts=24, guarded=True, steps=600),
+        RoundConfig(rollouts=24, steps=600),
+        RoundConfig(steps=400),
+    )
+    return replace(base, name="further", rounds=rounds, learning_rate=7e-4, cooldown=0.5, seed=3)
 
 
 def random_reader() -> TrainConfig:
@@ -108,6 +147,7 @@ def base_moe() -> TrainConfig:
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "tiny": tiny,
+    "further": further,
     "random-reader": random_reader,
     "small": small,
     "base": base,

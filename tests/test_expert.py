@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from drivebyword.world.foresight import Foresight
 from drivebyword.world.graph import RoadGraph
 from drivebyword.world.roads import Lane, build_town, sample_town
 from drivebyword.world.traffic import SpeedPlan
+from drivebyword.world.wayfinding import ALONGSIDE
 
 DT, CAR = 0.2, CarConfig()
 FRONT = CAR.length - CAR.rear_overhang
@@ -267,6 +268,34 @@ def test_pulling_over_ends_at_the_right_kerb(graph):
     right = graph.lanes_of(match.edge)[0]
     assert match.lane == right.id
     assert 0.1 < match.offset + right.width / 2 - CAR.width / 2 <= 0.6
+
+
+@pytest.mark.parametrize("wish", ["hold", "pull_over"])
+def test_what_to_do_when_told_to_stop_follows_from_the_moment_alone(graph, wish):
+    # However slow a car has become on the way to a stop, nobody asks it to drive on to a place farther off.
+    lane = graph.lanes_of(long_lane(graph).edge)[0]
+    drive = start(graph, lane, 12.0, speed=9.0)
+    setattr(drive.asked, wish, True)
+    for _ in range(4):
+        drive.step()
+    pushed = drive.state.speed
+    for slower in (0.7 * pushed, 0.5 * pushed, 0.3 * pushed):
+        drive.state = replace(drive.state, speed=slower, accel=-1.5)
+        act = drive.decide().act[0]
+        fresh = Drive(graph, drive.state, Asked(list(drive.asked.route), **{wish: True}))
+        aside = drive.expert.wayfinder._to_kerb(lane, drive.state)
+        if wish == "hold" or aside < ALONGSIDE:
+            assert act[1] == 0.0 and act[2] > 0.1, (slower, act)
+        assert fresh.decide().act[0] == pytest.approx(act, abs=0.12)
+
+
+def test_told_to_pull_over_a_car_that_stopped_too_far_out_moves_to_the_kerb(graph):
+    lane = graph.lanes_of(long_lane(graph).edge)[0]
+    drive = start(graph, lane, 15.0)
+    drive.asked.pull_over = True
+    speeds = [(drive.step(), drive.state.speed)[1] for _ in range(60)]
+    assert max(speeds) > 1.0 and speeds[-1] < 0.3
+    assert drive.expert.wayfinder._to_kerb(lane, drive.state) < 0.2
 
 
 def test_changes_lanes_when_asked_and_the_lane_is_free(graph):

@@ -49,6 +49,8 @@ class RoundConfig:
 
     demonstrations: int = 0
     """Scenes the expert drives before the round's first step."""
+    scenario: str | None = None
+    """What the round's scenes are; None: the run's."""
     disturbance: DisturbanceConfig = DisturbanceConfig()
     """What pushes the car about in the round's scenes, whoever drives."""
     rollouts: int = 0
@@ -208,7 +210,7 @@ class _Run:
             out=self.out / f"round-{number}" / "demonstrations",
             seeds=(base, base + plan.demonstrations),
             disturbance=plan.disturbance,
-            scenario=self.config.scenario,
+            scenario=plan.scenario or self.config.scenario,
             processes=self.config.processes,
             workers=self.config.workers,
             finalize=False,
@@ -234,7 +236,7 @@ class _Run:
             rescue=plan.rescue,
             guarded=plan.guarded,
             disturbance=plan.disturbance,
-            scenario=self.config.scenario,
+            scenario=plan.scenario or self.config.scenario,
             processes=max(1, self.config.processes - 1),
             workers=self.config.workers,
             finalize=False,

@@ -79,6 +79,8 @@ class SamplingConfig:
     wrong decision of a hundred is enough."""
     held: float = 2.0
     """Weight of a frame where somebody, a red light or the sentence holds the moving car back."""
+    told: float = 2.5
+    """How many times more a frame weighs that moves though the sentence asks for a stop: a few seconds in a scene."""
     error: float = 3.0
     """At most how many times more a frame weighs where the policy that drove was wrong."""
     drop_sensor: float = 0.12
@@ -255,6 +257,8 @@ def _weights(episode: Episode, sampling: SamplingConfig) -> Float32[np.ndarray, 
     weight[starts] = sampling.start
     held = np.isin(episode.expert_reason[:, 1], _HOLDING) & (pedal < -0.02) & (speed > 0.3)
     weight[held] *= sampling.held
+    halts = np.array([instruction.intent in ("stop", "pull_over") for instruction in episode.instructions])
+    weight[halts[episode.instruction_index] & (speed > 0.3)] *= sampling.told
     gap = np.abs(episode.act[:, 0] - episode.expert_act)
     wrong = gap[:, 0] / 0.25 + np.maximum(gap[:, 1], gap[:, 2]) / 0.35 - 0.5  # less than that is a matter of taste
     weight *= 1.0 + np.clip(wrong, 0.0, sampling.error)

@@ -45,6 +45,20 @@ INTENT_SHARES = {
     "null": 0.01,
 }
 
+ERRANDS = {
+    # One sentence in seven asks for a stop in a town; whoever learns from that forgets it before the car stands.
+    "stop": 0.26,
+    "pull_over": 0.26,
+    "slower": 0.08,
+    "faster": 0.08,
+    "lane_left": 0.08,
+    "lane_right": 0.08,
+    "left": 0.06,
+    "right": 0.05,
+    "straight": 0.05,
+}
+"""What is asked for where sentences that do not speak of junctions are to be learned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
@@ -80,6 +94,8 @@ class Scenario:
 
     name: str
     instructions: tuple[int, int] = (2, 4)
+    intents: tuple[tuple[str, float], ...] = tuple(INTENT_SHARES.items())
+    """What is asked for, and how often; shares need not add up to 1."""
     vehicles: tuple[int, int] = (8, 36)
     people: tuple[int, int] = (5, 25)
     conditions: tuple[float, ...] = (1.0, 0.0, 0.0)
@@ -105,6 +121,9 @@ class Scenario:
         require_ranges(self, whole=True, instructions=(0, 20), vehicles=(0, 500), people=(0, 500))
         require_ranges(self, night=(0.0, 1.0), fog_visibility=(1.0, 1e6), rain=(0.01, 200.0), glare=(0.0, 1.0))
         require_ranges(self, sun_elevation=(-1.6, 1.6), dirt=(0.0, 1.0))
+        for intent, share in self.intents:
+            if intent not in INTENT_SHARES or not share >= 0.0:
+                raise ValueError(f"Scenario.intents: {intent!r}: {share!r} is no share of {', '.join(INTENT_SHARES)}")
         shares = self.conditions
         if (
             not isinstance(shares, tuple)
@@ -131,7 +150,7 @@ class Scenario:
             **self._later(condition, np.random.default_rng([seed, 37])),
         )
         count = int(rng.integers(self.instructions[0], self.instructions[1] + 1))
-        script = draw_script(rng, count)
+        script = draw_script(rng, count, self.intents)
         town = self.town or town_for_scene(seed)
         if self.left_hand:
             town, script = replace(town, left_hand=True), tuple(other_side(intent) for intent in script)
@@ -178,6 +197,7 @@ SCENARIOS = {
         Scenario(name="town-night", conditions=(0.0, 1.0, 0.0)),
         Scenario(name="town-fog", conditions=(0.0, 0.0, 1.0)),
         Scenario(name="town-mixed", conditions=(0.6, 0.2, 0.2)),
+        Scenario(name="town-errands", conditions=(0.6, 0.2, 0.2), instructions=(3, 5), intents=tuple(ERRANDS.items())),
         Scenario(name="town-left", left_hand=True),
         Scenario(name="town-rain", conditions=(0.0, 0.0, 0.0, 1.0)),
         Scenario(name="town-glare", conditions=(0.0, 0.0, 0.0, 0.0, 1.0)),
@@ -208,9 +228,11 @@ def find_scenario(name: str) -> Scenario:
     return replace(found, name=name, faults=tuple(fault_of(text) for text in faults)) if faults else found
 
 
-def draw_script(rng: np.random.Generator, count: int) -> tuple[str, ...]:
+def draw_script(
+    rng: np.random.Generator, count: int, intents: tuple[tuple[str, float], ...] = tuple(INTENT_SHARES.items())
+) -> tuple[str, ...]:
     """Draw `count` intents; a stop that is not the last is followed by go on."""
-    names, shares = list(INTENT_SHARES), np.array(list(INTENT_SHARES.values()))
+    names, shares = [name for name, _ in intents], np.array([share for _, share in intents])
     script: list[str] = []
     while len(script) < count:
         intent = names[int(rng.choice(len(names), p=shares / shares.sum()))]

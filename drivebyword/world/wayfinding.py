@@ -15,12 +15,17 @@ from drivebyword.core.records import Snapshot
 from drivebyword.world.caution import dense, lane_is_free
 from drivebyword.world.graph import LaneMatch, RoadGraph
 from drivebyword.world.paths import Track, lay_track, shifted, target_lane
+from drivebyword.world.pedals import BRAKE_COMFORT, FIRM
 from drivebyword.world.roads import Lane, Link
 
 OFF_TRACK = 1.3
 """Metres aside at which the car is no longer on its track and a new one starts from where it is."""
 KERB_GAP = 0.4
 """Metres left to the kerb after pulling over."""
+ALONGSIDE, MOVING_OVER = 0.12, 20.0
+"""Metres aside that count as along the kerb, and metres driven for each that is missing: at 0.4 m, walking pace."""
+BEFORE_JUNCTION, FROM_JUNCTION = 3.0, 6.0
+"""Metres from a lane's end within which nobody stops, or parks (StVO section 12 (3): 5 m), on request."""
 LAST_CHANCE = 9.0
 """Metres before a lane's end within which no change is begun."""
 TOO_LATE = 6.0
@@ -276,35 +281,56 @@ class Wayfinder:
     # ------------------------------------------------------------------ stops
 
     def _plan_stop(self, start: _Start, state: CarState, mission: Errand) -> None:
-        """Choose where to stop, once; choose again where that has become impossible."""
+        """Choose where to stop: as near as is comfortable, alongside the kerb if told to pull over.
+
+        Chosen anew every time, from the speed and the car's place in its lane: a driver who sees one moment and not
+        which place was chosen before has to be able to tell what to do. A place farther on, chosen earlier, would ask a
+        car that has become slow to go on.
+        """
         if not (mission.hold or mission.pull_over):
             self._stop = None
             return
         if start.link is not None:
             return
         lane = start.lane
-        front = self._lane_arc(lane, state) + self._front
-        if self._stop is not None and self._stop[0] == lane.edge:
-            room = self._stop[1] - front
-            if state.speed < 0.5 or (room > -0.5 and state.speed**2 / (2 * max(room, 0.3)) < 3.2):
-                return
-        self._stop = None
-        at_kerb = lane.index == self.graph.lanes_of(lane.edge)[0].index
-        if mission.pull_over and not at_kerb:
+        if self._stop is not None and self._stop[0] != lane.edge:
+            self._stop = None
+        if mission.pull_over and lane.index != self.graph.lanes_of(lane.edge)[0].index:
+            self._stop = None
             return
-        if mission.hold and state.speed < 0.5 and front > self.car.length:
+        front = self._lane_arc(lane, state) + self._front
+        last = self.graph.length(lane.id) - (FROM_JUNCTION if mission.pull_over else BEFORE_JUNCTION)
+        brake = state.speed**2 / (2 * BRAKE_COMFORT) + 0.05
+        aside = self._to_kerb(lane, state) if mission.pull_over else 0.0
+        there = state.speed < 0.5 and front > self.car.length and aside < 1.4 * ALONGSIDE
+        if there and (mission.hold or front < last):
             self._stop = (lane.edge, front)
             return
-        room = state.speed**2 / (2 * 1.5) + 2.0 + (13.0 if mission.pull_over else 0.0)
-        stop = max(front + room, self.car.length + 3.0)
-        if stop < self.graph.length(lane.id) - 3.0:
-            self._stop = (lane.edge, stop)
+        stop = front + max(brake, MOVING_OVER * max(0.0, aside - ALONGSIDE))
+        if mission.hold and self._stop is not None:
+            stop = min(stop, self._stop[1])
+        stop = max(stop, self.car.length + 3.0)
+        if stop > last:
+            # Too late, or not yet alongside, before this junction: behind it, unless the stop has begun.
+            if self._stop is None or state.speed**2 > 2 * FIRM * max(last - front, 0.3):
+                self._stop = None
+                return
+            stop = last
+        self._stop = (lane.edge, stop)
+
+    def _to_kerb(self, lane: Lane, state: CarState) -> float:
+        """Return metres that are missing, sideways, to where a car stands along the kerb."""
+        return abs(self._aside(lane, state) - self._along_kerb(lane))
+
+    def _along_kerb(self, lane: Lane) -> float:
+        """Return the offset, positive left, of a car that stands along the kerb."""
+        return self.graph.road_map.kerb * (lane.width / 2 - self.car.width / 2 - KERB_GAP)
 
     def _kerb_offset(self, start: _Start, mission: Errand) -> float:
         """Return the sideways goal, positive left: 0 is the lane's centre."""
         if not mission.pull_over or self._stop is None or self._stop[0] != start.lane.edge:
             return 0.0
-        return self.graph.road_map.kerb * (start.lane.width / 2 - self.car.width / 2 - KERB_GAP)
+        return self._along_kerb(start.lane)
 
     # ------------------------------------------------------------------ track
 
