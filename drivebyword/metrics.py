@@ -132,6 +132,17 @@ def _succeeded(episode: Episode, flags: int) -> bool:
     return episode.ended in ENDED_WELL and not flags & int(FAILURES) and not missed_turn
 
 
+def still_success(episode: Episode) -> Float64[np.ndarray, " T"]:
+    """Return 1 for every step after which the drive may still be a success, 0 from the step on that ruled it out."""
+    ruled_out = (episode.events & int(FAILURES)) != 0
+    for record in episode.instructions:
+        if record.intent in JUNCTION_INTENTS and record.outcome == "missed" and record.resolved_step is not None:
+            ruled_out[min(record.resolved_step, len(ruled_out) - 1) :] = True
+    if len(ruled_out) and episode.ended not in (*ENDED_WELL, "aborted"):
+        ruled_out[-1] = True
+    return 1.0 - np.maximum.accumulate(ruled_out).astype(np.float64)
+
+
 def _onsets(flags: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
     """Keep the first step of every stretch: one event, however long it lasts."""
     return flags & ~np.concatenate([[False], flags[:-1]])
@@ -305,6 +316,38 @@ def _ahead(episode: Episode, seconds: float) -> tuple[Float64[np.ndarray, " T"],
         return np.take_along_axis(values, np.abs(values).argmax(1)[:, None], axis=1)[:, 0]
 
     return largest(np.asarray(turned)), largest(shifted)
+
+
+# --------------------------------------------------------------------------- habits
+
+HABITS = ("creeping", "standing_longest_s", "horizon_jump", "edge_hugging", "reason_act_disagreement")
+"""What a driver may take to that pleases a reward and nobody else; more is worse."""
+CREEP, FREE_S = 3.0, 6.0
+"""m/s below which a moving car creeps, where nothing is within so many seconds."""
+
+
+def habits(episode: Episode) -> dict[str, float]:
+    """Return the habits of a drive.
+
+    creeping: share of the moving steps at a walking pace with nothing near. standing_longest_s: the longest stand.
+    horizon_jump: how much more the chunk's last step differs from the one before than its first from the second, which
+    nobody drives. edge_hugging: mean distance from the lane's centre in metres. reason_act_disagreement: share of
+    reasons the act does not follow.
+    """
+    speed = episode.motion[:, 0]
+    stands = np.flatnonzero(np.diff(np.concatenate([[False], speed < STOPPED, [False]]).astype(int)))
+    moving = speed >= STOPPED
+    creeps = moving & (speed < CREEP) & (episode.time_to_collision > FREE_S)
+    jumps = np.abs(np.diff(episode.act.astype(np.float64), axis=1)).sum(-1)
+    offset = np.abs(episode.lane_offset[moving & np.isfinite(episode.lane_offset)])
+    agrees, said = reason_act_agreement(episode)
+    return {
+        "creeping": float(creeps.sum() / max(1, moving.sum())),
+        "standing_longest_s": float((stands[1::2] - stands[::2]).max(initial=0) * episode.dt),
+        "horizon_jump": float((jumps[:, -1] - jumps[:, 0]).mean()) if jumps.size else 0.0,
+        "edge_hugging": float(offset.mean()) if len(offset) else 0.0,
+        "reason_act_disagreement": float(1.0 - agrees.sum() / said.sum()) if said.any() else 0.0,
+    }
 
 
 # --------------------------------------------------------------------------- reward

@@ -15,7 +15,8 @@ def tiny() -> TrainConfig:
     """Return the shipped policy's run: two and a half hours on two CPU cores, from nothing."""
     from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
     from drivebyword.model.policy import PolicyConfig
-    from drivebyword.train.loop import RoundConfig, TrainConfig
+    from drivebyword.train.loop import TrainConfig
+    from drivebyword.train.rounds import RoundConfig
     from drivebyword.world import rigs
 
     rig = rigs.tiny()
@@ -55,7 +56,7 @@ def further() -> TrainConfig:
     from dataclasses import replace
 
     from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
-    from drivebyword.train.loop import RoundConfig
+    from drivebyword.train.rounds import RoundConfig
 
     base = tiny()
     early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
@@ -76,6 +77,29 @@ def further() -> TrainConfig:
     return replace(base, name="further", rounds=rounds, learning_rate=7e-4, cooldown=0.5, seed=3)
 
 
+def tiny_practice() -> TrainConfig:
+    """Return the run that takes a finished imitation further by its own driving: begins with `--start` and `--data`.
+
+    Every round it drives some scenes several times by lot, most where it fails, and learns from what the rollouts
+    earned and from the expert's labels of the same states, beside the recordings of the imitation.
+    """
+    from dataclasses import replace
+
+    from drivebyword.core.exploration import ExplorationConfig
+    from drivebyword.train.practice import PracticeConfig
+    from drivebyword.train.reinforce import ReinforceConfig
+    from drivebyword.train.rounds import RoundConfig
+
+    practice = PracticeConfig(scenes=8, rollouts=6, exploration=ExplorationConfig(temperature=0.7))
+    reinforce = ReinforceConfig(beta=0.5, kappa=0.1, share=0.5)
+    rounds = (
+        RoundConfig(demonstrations=20, steps=60, practice=practice),
+        *(RoundConfig(steps=400, practice=practice, reinforce=reinforce),) * 8,
+        RoundConfig(steps=200, reinforce=reinforce),
+    )
+    return replace(tiny(), name="tiny-practice", rounds=rounds, learning_rate=1e-4, warmup=50, average=0.99)
+
+
 def random_reader() -> TrainConfig:
     """Return the control run for the reader: the shipped policy behind a language model that never learned anything.
 
@@ -84,7 +108,7 @@ def random_reader() -> TrainConfig:
     from dataclasses import replace
 
     from drivebyword.model.reader import ReaderConfig
-    from drivebyword.train.loop import RoundConfig
+    from drivebyword.train.rounds import RoundConfig
 
     base = tiny()
     policy = replace(base.policy, reader=ReaderConfig(weights="random"))
@@ -148,6 +172,7 @@ def base_moe() -> TrainConfig:
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "tiny": tiny,
     "further": further,
+    "tiny-practice": tiny_practice,
     "random-reader": random_reader,
     "small": small,
     "base": base,

@@ -12,7 +12,8 @@ from pathlib import Path
 from train_small import small
 
 from drivebyword.train import loop
-from drivebyword.train.loop import RoundConfig, TrainConfig
+from drivebyword.train.loop import TrainConfig
+from drivebyword.train.rounds import RoundConfig
 
 
 class Watched(loop._Run):

@@ -19,6 +19,8 @@ from drivebyword.cli.driving import Drive
 
 HEAVY = ("torch", "numba", "libsumo", "transformers", "pyarrow", "av", "gymnasium", "numpy", "PIL")
 
+COMMANDS = ("drive", "collect", "train", "evaluate", "compare", "audit", "iterate", "bench", "doctor")
+
 
 def test_help_answers_within_a_second_and_imports_nothing_heavy():
     script = (
@@ -31,12 +33,12 @@ def test_help_answers_within_a_second_and_imports_nothing_heavy():
     # CPU time, not the clock: other processes may be using the machine.
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert "heavy: []" in told
-    for command in ("drive", "collect", "train", "evaluate", "compare", "bench", "doctor"):
+    for command in COMMANDS:
         assert command in told
     assert spent < 1.0
 
 
-@pytest.mark.parametrize("command", ["drive", "collect", "train", "evaluate", "compare", "bench", "doctor"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -81,6 +83,8 @@ def test_an_unknown_name_is_one_line_with_the_nearest(arguments, nearest, capsys
         (["collect", "--seeds", "2000000:2000010"], "test seed"),
         (["evaluate", "--seeds", "9:3", "--policy", "constant"], "name no scene"),
         (["compare", "expert", "expert"], "two different ones"),
+        (["audit", "nowhere"], "holds no checkpoint"),
+        (["iterate", "nowhere.json"], "nowhere.json"),
     ],
 )
 def test_wrong_use_is_one_line_that_says_what_would_be_right(arguments, says, capsys, tmp_path):

@@ -19,8 +19,9 @@ from drivebyword.data.dataset import Dataset, DatasetWriter
 from drivebyword.data.foreign import ForeignSet
 from drivebyword.data.layout import View, find_layout, l2d
 from drivebyword.data.reproject import Reprojection, rays_of
-from drivebyword.train.loop import RoundConfig, train
+from drivebyword.train.loop import train
 from drivebyword.train.loss import LossConfig
+from drivebyword.train.rounds import RoundConfig
 from drivebyword.train.table import Frames, Sampler, SamplingConfig, build_table
 from drivebyword.world.rigs import seven_camera, tiny
 

@@ -9,13 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from train_small import small
 
-from drivebyword.data.files import sha256_file
+from drivebyword.data.dataset import Dataset
+from drivebyword.data.files import read_json, sha256_file
 from drivebyword.model.checkpoint import from_pretrained
 from drivebyword.presets import tiny
-from drivebyword.train.loop import RoundConfig, learning_rate, train
+from drivebyword.train.loop import learning_rate, train
+from drivebyword.train.rounds import RoundConfig
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("train_small.py"))]
 
@@ -61,6 +64,23 @@ def test_a_finished_run_leaves_a_checkpoint_a_log_and_a_learning_curve(whole_run
     curve = [json.loads(line) for line in (whole_run / "curve.jsonl").read_text().splitlines()]
     assert [point["scenes"] for point in curve] == [1]
     assert list((whole_run / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+def test_a_round_practises_by_lot_and_the_next_learns_from_what_was_earned(whole_run: Path):
+    recorded = Dataset(whole_run / "round-0" / "practice")
+    assert len({(e.scenario, e.seed) for e in recorded.episodes}) == 2 and len(recorded.episodes) == 4
+    episodes = [recorded.read_episode(k) for k in range(4)]
+    assert all(len(e) == 40 or e.ended != "aborted" for e in episodes)
+    assert all(np.isfinite(e.log_prob).all() and (e.log_prob < 0).all() for e in episodes)
+    assert sorted({e.exploration.rollout for e in episodes}) == [0, 1]
+    rows = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite([rows[-1][name] for name in ("gain", "kl", "ratio", "clipped", "practice")]).all()
+    spent = read_json(whole_run / "round-0" / "spent.json")
+    assert spent["optimiser"] > 0 and spent["worlds and expert"] > 0 and spent["networks"] > 0
+    state = read_json(newest_state(whole_run) / "state.json")["state"]
+    # Two scenes of practice, then one that it drove alone.
+    assert state["curriculum"]["tries"] == {"town-mixed": pytest.approx(0.7 * 2.0 + 1.0)}
 
 
 @pytest.mark.slow

@@ -5,7 +5,11 @@ import sys
 from pathlib import Path
 
 from drivebyword.presets import tiny
-from drivebyword.train.loop import RoundConfig, TrainConfig, train
+from drivebyword.train.credit import CreditConfig
+from drivebyword.train.loop import TrainConfig, train
+from drivebyword.train.practice import PracticeConfig
+from drivebyword.train.reinforce import ReinforceConfig
+from drivebyword.train.rounds import RoundConfig
 
 
 def small(steps: int = 10) -> TrainConfig:
@@ -27,9 +31,11 @@ def small(steps: int = 10) -> TrainConfig:
             shared_hidden=48,
         ),
     )
+    # Rollouts are short, and whatever two of them earned differently teaches something.
+    practice = PracticeConfig(scenes=2, rollouts=2, seconds=8.0, credit=CreditConfig(spread=0.0))
     rounds = (
-        RoundConfig(demonstrations=2, rollouts=1, steps=steps, batch=4),
-        RoundConfig(steps=steps, batch=4, frames=2),
+        RoundConfig(demonstrations=2, rollouts=1, steps=steps, batch=4, practice=practice),
+        RoundConfig(steps=steps, batch=4, frames=2, reinforce=ReinforceConfig(beta=0.5, kappa=0.1, share=0.5)),
     )
     return dataclasses.replace(config, policy=policy, rounds=rounds, save_every_s=0.0, warmup=3)
 

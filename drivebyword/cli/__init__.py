@@ -16,8 +16,8 @@ from typing import Annotated, Protocol
 import tyro
 
 from drivebyword.cli.driving import Drive
-from drivebyword.cli.judging import Bench, Compare, Evaluate
-from drivebyword.cli.learning import Collect, Train, Weights
+from drivebyword.cli.judging import Audit, Bench, Compare, Evaluate
+from drivebyword.cli.learning import Collect, Iterate, Train, Weights
 from drivebyword.cli.scenery import World
 
 
@@ -50,6 +50,8 @@ Commands = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[Iterate, tyro.conf.subcommand("iterate")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[World, tyro.conf.subcommand("world")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]

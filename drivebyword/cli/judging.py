@@ -84,6 +84,45 @@ class Compare:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Compare a training run's policy before and after its practice: every score, the worst families, alarms."""
+
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a finished `train` run in which the policy practised."""
+    suite: str = "town-mixed"
+    """Name of a suite."""
+    seeds: str = "1000000:1000040"
+    """Scenes A:B, B excluded."""
+    guard: bool = False
+    """Let the guard check every act of both."""
+    processes: int = 2
+    """Cores to use."""
+    out: Path | None = None
+    """Folder for audit.json and audit.html; `audit` in the run's folder without it. A killed one goes on."""
+
+    def run(self) -> int:
+        """Judge both on the same scenes; 1 if there is an alarm."""
+        from drivebyword.evaluate.audit import before_and_after, write_audit
+        from drivebyword.evaluate.suites import parse_seeds, suite
+        from drivebyword.world.rigs import tiny
+
+        out = self.out or self.run_folder / "audit"
+        found = before_and_after(
+            self.run_folder, suite(self.suite), parse_seeds(self.seeds), out, rig=tiny(), guarded=self.guard,
+            processes=self.processes, command=command(),
+        )  # fmt: skip
+        page = write_audit(found, out)
+        for name in ("success", "driving_score", "collision_at_fault"):
+            m = found["measures"][name]
+            print(f"{name}: {m['before']:.3f} -> {m['after']:.3f}, {m['difference']:+.3f} "
+                  f"[{m['low']:+.3f}, {m['high']:+.3f}]")  # fmt: skip
+        for alarm in found["alarms"]:
+            print(f"alarm: {alarm['alarm']} ({alarm['measure']} {alarm['by']:+.3f})", file=sys.stderr)
+        print(f"audit: {page}")
+        return 1 if found["alarms"] else 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """Measure this machine and the world's manners.
 
@@ -112,7 +151,7 @@ class Bench:
 
         if not 0.0 < self.share <= 10.0:
             raise ValueError(f"--share {self.share:g} is outside (0, 10]")
-        report = {"command": _command(), **self._measure()}
+        report = {"command": command(), **self._measure()}
         path = write_json(self.out / f"{self.what}.json", report)
         met = True
         for name, row in report["rows"].items():
@@ -172,7 +211,7 @@ class Bench:
                 return bench_faults(preset(self.policy), checkpoint_folder(self.policy), self.share)
 
 
-def _command() -> str:
+def command() -> str:
     """Return the command line as a report tells it: a path from where it was run, not from one machine's root."""
     words = [os.path.relpath(word) if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return "drivebyword " + " ".join(map(shlex.quote, words))
@@ -196,7 +235,7 @@ def _judge(rows: dict[str, Row], suite_name: str, seeds: str, out: Path, process
     from drivebyword.world.rigs import tiny
 
     report: dict[str, Any] = evaluate(
-        rows, suite(suite_name), parse_seeds(seeds), out, rig=tiny(), processes=processes, command=_command()
+        rows, suite(suite_name), parse_seeds(seeds), out, rig=tiny(), processes=processes, command=command()
     )
     print(render_table(report))
     missed = check_gates(report, list(gates))

@@ -1,4 +1,4 @@
-"""`drivebyword collect` and `drivebyword train`: scenes driven and kept, checkpoints made."""
+"""`drivebyword collect`, `train` and `iterate`: scenes driven and kept, checkpoints made and made better."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from drivebyword.cli.judging import command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,61 @@ class Train:
         )
         print(f"checkpoint: {train(config, self.out)}")
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iterate:
+    """From the failing scenes of a report to a better checkpoint: variants, practice, judging, a verdict."""
+
+    report: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REPORT")]
+    """report.json of `evaluate` on validation seeds."""
+    checkpoint: str = "tiny"
+    """What is to become better: `tiny` (shipped) or the folder of a checkpoint."""
+    preset: str = "tiny-practice"
+    """How it is trained."""
+    data: tuple[Path, ...] = ()
+    """Recorded data sets it goes on imitating."""
+    row: str = "policy"
+    """Whose failures count."""
+    failing: int = 20
+    """At most so many failing scenes are worked on."""
+    fresh: int = 40
+    """Other validation scenes of the same scenarios to be judged on, before and after."""
+    town: int = 40
+    """Scenes of `town` in which nothing may get worse."""
+    guard: bool = False
+    """Judge with the guard."""
+    processes: int = 2
+    """Cores to use."""
+    out: Path = Path("out/iterate")
+    """Folder of the cycle; a killed one goes on where it was."""
+
+    def run(self) -> int:
+        """Go round once; 1 if the new checkpoint is not accepted."""
+        from dataclasses import replace
+
+        from drivebyword.evaluate.iterate import IterateConfig, iterate
+        from drivebyword.loop.policies import checkpoint_folder
+        from drivebyword.presets import preset
+
+        config = IterateConfig(
+            report=self.report,
+            checkpoint=checkpoint_folder(self.checkpoint),
+            row=self.row,
+            failing=self.failing,
+            fresh=self.fresh,
+            town=self.town,
+            guarded=self.guard,
+            processes=self.processes,
+        )
+        run = replace(preset(self.preset), data=self.data, processes=self.processes)
+        found = iterate(config, run, self.out, command())
+        print(f"{'accepted' if found['accepted'] else 'not accepted'}: {found['why']}")
+        spent = ", ".join(f"{name} {value:.1f}" for name, value in found["minutes"].items())
+        print(f"iteration cycle: {found['iteration_cycle_minutes']:.1f} minutes ({spent})")
+        print(f"human labels: {found['human_labels']}")
+        print(f"checkpoint: {self.out / found['checkpoint']}")
+        return 0 if found["accepted"] else 1
 
 
 def _seed_range(text: str) -> tuple[int, int]:

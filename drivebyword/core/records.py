@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from drivebyword.core.edge import EdgeRecord
+from drivebyword.core.exploration import Choice, Exploration
 from drivebyword.core.faults import FaultConfig
 from drivebyword.core.rig import Weather
 
@@ -110,6 +111,8 @@ class Decision:
     reason: Reason | None
     understood: bool = True
     """False when the sentence was not understood and the null instruction was driven."""
+    choice: Choice | None = None
+    """What it was drawn from; None where the driver takes what is best."""
 
 
 # --------------------------------------------------------------------------- instructions
@@ -324,6 +327,12 @@ class Episode:
     """None in nominal scenes."""
     faults: tuple[FaultConfig, ...] = ()
     """What was wrong with the sensors: truth, never part of an observation."""
+    exploration: Exploration | None = None
+    """How the driver drew what it did; None where it did what it held best."""
+    log_prob: Float32[np.ndarray, " T"] | None = None
+    """Of the drawn reason and driven triple, under the network that drove; NaN where nothing was drawn."""
+    passed: Float32[np.ndarray, " T"] | None = None
+    """Junctions passed since the sentence, as the exploring driver counted them."""
     cameras: dict[str, UInt8[np.ndarray, "T H W 3"]] = field(default_factory=dict)
     lidar: Float32[np.ndarray, "T beams columns 2"] | None = None
     radar: Float32[np.ndarray, "T detections 4"] | None = None

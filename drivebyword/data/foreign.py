@@ -22,8 +22,9 @@ from jaxtyping import Float, Int, UInt8
 
 from drivebyword.core.records import AFFORDANCES, DECISIONS, PLAN_DISTANCES, UNREAD, Episode, InstructionRecord
 from drivebyword.core.rig import RigConfig, Weather
+from drivebyword.data.dataset import Dataset, is_ours
 from drivebyword.data.importers import lerobot_info
-from drivebyword.data.layout import Channel, Indicator, Layout
+from drivebyword.data.layout import Channel, Indicator, Layout, find_layout
 from drivebyword.data.reproject import Reprojection
 from drivebyword.data.verify import require_fields, require_name
 
@@ -277,6 +278,13 @@ class ForeignSet:
         raise ValueError(
             f"{path}: ends {entry.frames - wanted} frames before episode {entry.number} does: it is truncated"
         )
+
+
+def opened(folder: Path, layout: str | None, rig: RigConfig) -> Dataset | ForeignSet:
+    """Return a set of ours, or one made elsewhere whose fields mean what a layout says."""
+    if layout is None or is_ours(folder):
+        return Dataset(folder)
+    return ForeignSet(folder, find_layout(layout), rig)
 
 
 _CHANNELS = ("speed", "heading", "yaw_rate", "acceleration", "steering", "throttle", "brake", "turn_signal")

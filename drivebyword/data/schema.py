@@ -15,6 +15,7 @@ import pyarrow as pa
 from jaxtyping import Shaped
 
 from drivebyword.core.edge import EdgeRecord
+from drivebyword.core.exploration import Exploration, ExplorationConfig
 from drivebyword.core.faults import FaultConfig
 from drivebyword.core.records import AFFORDANCES, EGO_FIELDS, PLAN_DISTANCES, Episode, InstructionRecord
 from drivebyword.core.rig import Weather
@@ -49,6 +50,8 @@ COLUMNS = (
     Column("verdict", "verdict", "int32"),
     Column("verdict_why", "verdict_why", "string"),
     Column("disturbed", "disturbed", "bool"),
+    Column("log_prob", "log_prob", "float32", optional=True),
+    Column("passed", "passed", "float32", optional=True),
     Column("expert.act", "expert_act", "float32", _ACTUATION),
     Column("expert.reason", "expert_reason", "int32", _REASON),
     Column("expert.plan", "expert_plan", "float32", tuple(f"{a}_{d:g}m" for d in PLAN_DISTANCES for a in "xy")),
@@ -155,6 +158,7 @@ def episode_record(episode: Episode) -> dict[str, Any]:
         "instructions": [_plain(asdict(i)) for i in episode.instructions],
         **({"edge": _plain(asdict(episode.edge))} if episode.edge is not None else {}),
         **({"faults": [asdict(fault) for fault in episode.faults]} if episode.faults else {}),
+        **({"exploration": asdict(episode.exploration)} if episode.exploration is not None else {}),
     }
 
 
@@ -175,9 +179,14 @@ def build_episode(
         instructions=[InstructionRecord(**i) for i in record["instructions"]],
         edge=EdgeRecord(**record["edge"]) if record.get("edge") else None,
         faults=tuple(FaultConfig(**fault) for fault in record.get("faults", ())),
+        exploration=_exploration(record.get("exploration")),
         cameras=cameras,
         **fields,
     )
+
+
+def _exploration(record: dict[str, Any] | None) -> Exploration | None:
+    return None if record is None else Exploration(**(record | {"config": ExplorationConfig(**record["config"])}))
 
 
 def features_of(shapes: dict[str, list[int]], fps: int, pixel_format: str) -> dict[str, dict[str, Any]]:

@@ -74,7 +74,8 @@ class Misfortune(Thread):
 
 def bench_faults(config: TrainConfig, start: Path, share: float = 1.0) -> dict[str, Any]:
     """Return the report of `share` of the faults and scenes, in a run like `config`'s that starts with `start`."""
-    from drivebyword.train.loop import RoundConfig, train
+    from drivebyword.train.loop import train
+    from drivebyword.train.rounds import RoundConfig
 
     killed, stopped, scenes = (max(1, round(n * share)) for n in (KILLED, STOPPED, SCENES))
     faults = [signal.SIGKILL] * killed + [signal.SIGSTOP] * stopped

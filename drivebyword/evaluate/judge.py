@@ -26,7 +26,7 @@ from drivebyword.evaluate.rows import Row, make_transform, reads_sensors
 from drivebyword.evaluate.suites import Suite, suite_hash
 from drivebyword.loop.batching import NUMERICS, Checkpoint, Networks
 from drivebyword.loop.fleet import SCENE_S, Done, run_tasks, with_progress
-from drivebyword.metrics import ENDED_WELL, score, worst_score
+from drivebyword.metrics import ENDED_WELL, habits, score, worst_score
 from drivebyword.world.families import FAMILIES
 
 RESULTS = "results.jsonl"
@@ -200,6 +200,7 @@ def result_of(row: str, episode: Episode, seconds: float) -> dict[str, Any]:
         "steps": len(episode),
         "seconds": round(seconds, 2),
         "scores": score(episode),
+        "habits": habits(episode),
     }
 
 

@@ -79,6 +79,11 @@ def render_page(report: dict[str, Any]) -> str:
         "<h2>Scenes that failed</h2>",
         *(_failures(name, policy, report["suite"]) for name, policy in report["policies"].items()),
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: list[str]) -> str:
+    """Return a whole page of some parts."""
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width,initial-scale=1"><meta name="color-scheme" '
@@ -88,7 +93,7 @@ def render_page(report: dict[str, Any]) -> str:
     )
 
 
-def _table(head: list[str], body: list[list[str]]) -> str:
+def table(head: list[str], body: list[list[str]]) -> str:
     """Render a table; cells are HTML already, the first of every row is its heading."""
     top = "".join(f"<th scope=col>{cell}</th>" for cell in head)
     rows = "".join(
@@ -125,7 +130,7 @@ def _main_table(policies: dict[str, Any]) -> str:
         head = f"{escape(name)}<br><span class=soft>{escape(note)}</span>"
         cells = [_cell(m, policy["metrics"].get(m), low) for m, _, low in columns]
         body.append([head, str(policy["metrics"]["success"]["n"]), *cells])
-    return _table(["row", "scenes", *(title for _, title, _ in columns)], body)
+    return table(["row", "scenes", *(title for _, title, _ in columns)], body)
 
 
 def _intent_table(policies: dict[str, Any]) -> str:
@@ -135,7 +140,7 @@ def _intent_table(policies: dict[str, Any]) -> str:
     for name, policy in policies.items():
         cells = [_cell("compliance", policy["metrics"].get(f"compliance_{i}"), False) for i in intents]
         body.append([escape(name), *cells])
-    return _table(["row", *(escape(i.replace("_", " ")) for i in intents)], body)
+    return table(["row", *(escape(i.replace("_", " ")) for i in intents)], body)
 
 
 def _comparison_table(comparisons: list[dict[str, Any]]) -> str:
@@ -148,7 +153,7 @@ def _comparison_table(comparisons: list[dict[str, Any]]) -> str:
         text = f"{scale * c['difference']:+.1f}{unit} [{scale * c['low']:+.1f}, {scale * c['high']:+.1f}]"
         label = f"{escape(c['a'])} minus {escape(c['b'])}"
         body.append([label, escape(c["metric"].replace("_", " ")), text, f"{c['p_value']:.3g}", str(c["n"])])
-    return _table(["rows", "metric", "difference", "p (McNemar)", "scenes"], body)
+    return table(["rows", "metric", "difference", "p (McNemar)", "scenes"], body)
 
 
 def _family_tables(policies: dict[str, Any]) -> list[str]:
@@ -162,8 +167,8 @@ def _family_tables(policies: dict[str, Any]) -> list[str]:
             [escape(family), str(metrics["success"]["n"]), *(_cell(m, metrics.get(m), low) for m, _, low in columns)]
             for family, metrics in policy["families"].items()
         ]
-        table = _table(["family", "scenes", *(title for _, title, _ in columns)], body)
-        parts.append(f"<details><summary>{escape(name)} by family</summary>{table}</details>")
+        shown = table(["family", "scenes", *(title for _, title, _ in columns)], body)
+        parts.append(f"<details><summary>{escape(name)} by family</summary>{shown}</details>")
     return ["<h2>By family</h2>", *parts] if parts else []
 
 
@@ -173,5 +178,5 @@ def _failures(name: str, policy: dict[str, Any], suite: str) -> str:
     if not failed:
         return f"<p><b>{escape(name)}</b>: none.</p>"
     body = [[str(f["seed"]), escape(f["family"]), escape(f["ended"]), escape(f["why"])] for f in failed]
-    table = _table(["seed", "family", "ended", "what went wrong first"], body)
-    return f"<details><summary>{escape(name)}: {len(failed)}</summary>{table}</details>"
+    shown = table(["seed", "family", "ended", "what went wrong first"], body)
+    return f"<details><summary>{escape(name)}: {len(failed)}</summary>{shown}</details>"

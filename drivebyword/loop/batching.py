@@ -21,11 +21,12 @@ from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
+from drivebyword.core.exploration import Lots
 from drivebyword.core.records import Decision, Observation
 from drivebyword.loop.fleet import Lookout, Pulse, end_with_parent
 
 if TYPE_CHECKING:
-    from drivebyword.model.streaming import Memory, StreamingPolicy
+    from drivebyword.model.streaming import Draw, Memory, StreamingPolicy
 
 WORLDS = 12
 """Worlds around one network."""
@@ -49,6 +50,8 @@ class Question(NamedTuple):
     begins: bool
     """An episode begins: forget the past."""
     observation: Observation
+    draw: Draw | None = None
+    """The lots of a driver that explores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class AskingPolicy:
             raise ValueError(f"nobody serves {checkpoint.folder}: ask within `with Networks(...)`")
         self.checkpoint = checkpoint
         self._line: Connection | None = None
+        self.lots: Lots | None = None
+        """Draws the decisions of the coming episode; None: what is best is done."""
         self.reset()
 
     def reset(self) -> None:
@@ -83,7 +88,7 @@ class AskingPolicy:
         if self._line is None:
             self._line = _call(self.checkpoint.sockets[os.getpid() % len(self.checkpoint.sockets)])
         try:
-            self._line.send(Question(self.checkpoint.folder, self._begins, observation))
+            self._line.send(Question(self.checkpoint.folder, self._begins, observation, self._draw()))
             if not self._line.poll(ANSWER_S):
                 raise TimeoutError
             answer = self._line.recv()
@@ -95,6 +100,13 @@ class AskingPolicy:
             raise answer
         assert isinstance(answer, Decision)
         return answer
+
+    def _draw(self) -> Draw | None:
+        if self.lots is None:
+            return None
+        from drivebyword.model.streaming import Draw
+
+        return Draw(temperature=self.lots.config.temperature, lots=self.lots.next())
 
 
 def _call(socket: str) -> Connection:
@@ -257,14 +269,15 @@ class _Switchboard:
         """Return each driver's decision, or the error that is its own to raise."""
         try:
             policy = self._policy(folder)
-            memories, observations = [], []
+            memories, observations, draws = [], [], []
             for driver in group:
                 assert driver.question is not None
                 if driver.memory is None or driver.question.begins:
                     driver.memory = policy.remember()
                 memories.append(driver.memory)
                 observations.append(driver.question.observation)
-            return policy.decide_all(memories, observations)
+                draws.append(driver.question.draw)
+            return policy.decide_all(memories, observations, draws)
         except Exception as error:  # Handed to whose it is: one world's bad observation must not end the others'.
             return [error] if len(group) == 1 else [answer for one in group for answer in self._decide(folder, [one])]
 

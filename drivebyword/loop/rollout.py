@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from drivebyword.core.exploration import Choice, Exploration
 from drivebyword.core.records import (
     AFFORDANCES,
     DECISIONS,
@@ -165,6 +166,7 @@ def run_episode(
     options: dict[str, Any] | None = None,
     disturbance: DisturbanceConfig | None = None,
     rescue: RescueConfig | None = None,
+    exploration: Exploration | None = None,
     label: bool = True,
     keep_sensors: bool = False,
     keep_snapshots: bool = False,
@@ -178,6 +180,7 @@ def run_episode(
     Args:
         name: the driver's name in the record.
         rescue: when the expert takes over from a driver that is about to fail.
+        exploration: how the driver draws; each decision's log-probability is recorded.
         label: ask the expert for its label at every state (costs time; judging does without).
         watch: called after each decision, before the car moves.
         transform: changes what the driver sees (a blinded sensor, another sentence), not the record.
@@ -229,13 +232,16 @@ def run_episode(
             time_to_collision=info["time_to_collision"],
             ego_observed=ego,
         )
+        if exploration is not None:
+            drawn = decision.choice or Choice(float("nan"), 0)
+            recorder.add(log_prob=drawn.log_prob, passed=drawn.passed)
         if keep_snapshots:
             recorder.add(snapshot=snapshot)
         ended = info["ended"]
         late = seconds is not None and len(recorder.rows["time_s"]) * env.dt >= seconds
         if ended is None and (late or stop()):
             ended = "aborted"
-    return _episode(env, recorder, seed, scenario, name, ended)
+    return _episode(env, recorder, seed, scenario, name, ended, exploration)
 
 
 def _reason_row(reason: Reason | None) -> Float[np.ndarray, " 3"]:
@@ -243,7 +249,15 @@ def _reason_row(reason: Reason | None) -> Float[np.ndarray, " 3"]:
     return np.array([reason.decision, reason.cause, reason.relation] if reason else [-1, -1, -1], np.float64)
 
 
-def _episode(env: DrivingEnv, recorder: Recorder, seed: int, scenario: str, name: str, ended: str) -> Episode:
+def _episode(
+    env: DrivingEnv,
+    recorder: Recorder,
+    seed: int,
+    scenario: str,
+    name: str,
+    ended: str,
+    exploration: Exploration | None,
+) -> Episode:
     """Stack the rows."""
     f32, i64, column = np.float32, np.int64, recorder.column
     weather: Weather = env.weather
@@ -280,6 +294,9 @@ def _episode(env: DrivingEnv, recorder: Recorder, seed: int, scenario: str, name
         time_to_collision=column("time_to_collision", f32),
         ended=ended,
         ego_observed=column("ego_observed", f32),
+        exploration=exploration,
+        log_prob=recorder.optional("log_prob", f32),
+        passed=recorder.optional("passed", f32),
         cameras=cameras,
         lidar=recorder.optional("lidar", f32),
         radar=recorder.optional("radar", f32),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from drivebyword.core.exploration import Choice
 from drivebyword.core.records import INTENTS, Decision, Observation
 from drivebyword.model.attention import KeyValue
 from drivebyword.model.engines import engine as engine_of
@@ -29,8 +30,8 @@ from drivebyword.model.passed import JUNCTION, Passed
 from drivebyword.model.passes import joined
 from drivebyword.model.policy import Instruction, Policy
 from drivebyword.model.reader import Reader
-from drivebyword.tokens.action import REASON_TOKENS
-from drivebyword.tokens.stream import Batch
+from drivebyword.tokens.action import DRIVEN_TOKENS
+from drivebyword.tokens.stream import Batch, together
 
 SURE = 0.9
 """Share at which the intent `null` means that the sentence asks for nothing we know."""
@@ -42,6 +43,15 @@ class Frame(NamedTuple):
     seen: Batch
     key: Bool[Tensor, "1 N"]
     cache: list[KeyValue]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One decision that is left to the lot, or could have been."""
+
+    temperature: float
+    lots: Float[np.ndarray, " A"] | None
+    """A number in [0, 1) for each token; None where the driver takes what is best this time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +126,7 @@ class StreamingPolicy:
             raise ValueError(f"the {engine} engine has a precision of its own: no half with it")
         self.engine = engine_of(engine, policy, threads)
         self.sensors = names if sensors is None else sensors
-        self._needed = REASON_TOKENS + 3 if first_step_only else policy.config.grammar.length
+        self._needed = DRIVEN_TOKENS if first_step_only else policy.config.grammar.length
         self.reset()
 
     @classmethod
@@ -158,26 +168,53 @@ class StreamingPolicy:
         """Why the sentence asks for nothing."""
         return self.memory.why_not
 
-    def decide(self, observation: Observation) -> Decision:
-        """Decide on one observation."""
-        return self.decide_all([self.memory], [observation])[0]
+    def decide(self, observation: Observation, draw: Draw | None = None) -> Decision:
+        """Decide on one observation; with a `draw`, by lot."""
+        return self.decide_all([self.memory], [observation], [draw])[0]
 
-    def decide_all(self, memories: Sequence[Memory], observations: Sequence[Observation]) -> list[Decision]:
-        """Decide on one observation of each of several drivers."""
+    def decide_all(
+        self,
+        memories: Sequence[Memory],
+        observations: Sequence[Observation],
+        draws: Sequence[Draw | None] | None = None,
+    ) -> list[Decision]:
+        """Decide on one observation of each of several drivers, some of whom may draw."""
+        draws = draws or [None] * len(memories)
         grammar = self.policy.config.grammar
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             for memory, observation in zip(memories, observations, strict=True):
                 if observation.instruction != memory.sentence:
                     self._hear(memory, observation.instruction)
             pairs = zip(memories, observations, strict=True)
-            self._drive(memories, [self.frame_batch(seen, memory.passed.junctions) for memory, seen in pairs])
+            self._drive(memories, [self.frame_batch(seen, memory.passed.junctions) for memory, seen in pairs], draws)
         decisions = []
-        for memory in memories:
+        for memory, draw in zip(memories, draws, strict=True):
             assert memory.trace is not None
             reason, act = grammar.decode_one(memory.trace.tokens)
             memory.draft = grammar.shifted(memory.trace.tokens)
-            decisions.append(Decision(act=act, reason=reason, understood=memory.why_not is None))
+            decisions.append(
+                Decision(
+                    act=act, reason=reason, understood=memory.why_not is None, choice=self._choice(memory.trace, draw)
+                )
+            )
         return decisions
+
+    def _choice(self, trace: Trace, draw: Draw | None) -> Choice | None:
+        """Return what the tokens were drawn from."""
+        if draw is None:
+            return None
+        drawn = draw.lots is not None
+        log_prob = self.policy.config.grammar.log_prob(trace.logits[None], trace.tokens[None], draw.temperature)
+        return Choice(float(log_prob[0]) if drawn else float("nan"), trace.passed)
+
+    def _chosen(self, logits: Float[np.ndarray, "B A V"], draws: Sequence[Draw | None]) -> Int[np.ndarray, "B A"]:
+        """Return each driver's tokens: what is best, or what its lots say."""
+        grammar = self.policy.config.grammar
+        tokens = grammar.choose(logits)
+        for i, draw in enumerate(draws):
+            if draw is not None and draw.lots is not None:
+                tokens[i] = grammar.draw(logits[i], draw.lots, draw.temperature)
+        return tokens
 
     # ------------------------------------------------------------------ the sentence
 
@@ -208,15 +245,15 @@ class StreamingPolicy:
 
     # ------------------------------------------------------------------ one decision each
 
-    def _drive(self, memories: Sequence[Memory], seen: Sequence[Batch]) -> None:
+    def _drive(self, memories: Sequence[Memory], seen: Sequence[Batch], draws: Sequence[Draw | None]) -> None:
         """Encode the new frames together with the drafts, check the drafts, repeat until they hold."""
         grammar = self.policy.config.grammar
         drafts = np.stack([grammar.ranges[:, 0] if m.draft is None else m.draft for m in memories])
         past, before = self._past(memories)
-        answer = self.engine.frame(_together(seen), _words(memories), past, before, torch.from_numpy(drafts))
+        answer = self.engine.frame(together(seen), _words(memories), past, before, torch.from_numpy(drafts))
         nearness = answer.affordances[:, JUNCTION].sigmoid()
         logits = answer.logits.numpy().copy()
-        tokens = grammar.choose(logits)
+        tokens = self._chosen(logits, draws)
         passes = np.ones(len(memories), np.int64)
         # What follows the first wrong token was predicted from it; the last token nobody reads.
         checked = slice(0, self._needed - 1)
@@ -232,7 +269,7 @@ class StreamingPolicy:
                 answer.key[wrong],
             )  # fmt: skip
             logits[wrong] = again.numpy()
-            tokens[wrong] = grammar.choose(logits[wrong])
+            tokens[wrong] = self._chosen(logits[wrong], [draws[int(i)] for i in wrong])
             passes[wrong] += 1
         for i, memory in enumerate(memories):
             if self.policy.config.stream.window > 1:
@@ -331,20 +368,6 @@ class StreamingPolicy:
 def _check(name: str, values: np.ndarray | None, shape: tuple[int, ...]) -> None:
     if values is not None and values.shape != shape:
         raise ValueError(f"{name} has shape {values.shape}; this policy was trained on {shape}")
-
-
-def _together(seen: Sequence[Batch]) -> Batch:
-    """Return several drivers' frames as one batch."""
-    if len(seen) == 1:
-        return seen[0]
-    columns: dict[str, object] = {}
-    for name in (item.name for item in fields(Batch)):
-        parts = [getattr(one, name) for one in seen]
-        if isinstance(parts[0], dict):
-            columns[name] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        else:
-            columns[name] = None if parts[0] is None else torch.cat(parts)
-    return Batch(**columns)  # type: ignore[arg-type]
 
 
 def _words(memories: Sequence[Memory]) -> Words:

@@ -21,6 +21,8 @@ from drivebyword.core.records import CAUSES, DECISIONS, RELATIONS, Act, Reason
 UNKNOWN = -1
 """Token of a reason that was not given: never an answer, and no target."""
 REASON_TOKENS = 3
+DRIVEN_TOKENS = REASON_TOKENS + 3
+"""Tokens of a decision that move the car: the reason and the first triple."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,28 @@ class ActionGrammar:
             share = np.exp(here - np.where(np.isfinite(top), top, 0.0)).cumsum(-1)
             chosen[..., position] = low + (share >= 0.5 * share[..., -1:]).argmax(-1)
         return chosen
+
+    def draw(
+        self, logits: Float[np.ndarray, "*N A V"], lots: Float[np.ndarray, "*N A"], temperature: float
+    ) -> Int[np.ndarray, "*N A"]:
+        """Return the legal token at which each position's distribution passes its lot, a number in [0, 1)."""
+        shares = np.exp(self.log_shares(logits, temperature)).cumsum(-1)
+        # Rounding leaves the last sum a hair beside 1; what is illegal has no share, so it is never passed at.
+        return (shares > lots[..., None] * shares[..., -1:]).argmax(-1).astype(np.int64)
+
+    def log_shares(self, logits: Float[np.ndarray, "*N A V"], temperature: float) -> Float[np.ndarray, "*N A V"]:
+        """Return the log-probability of every token at its position; illegal ones and NaN have -inf."""
+        ranked = np.where(np.isnan(logits) | ~self.legal, -np.inf, logits).astype(np.float64) / temperature
+        ranked -= ranked.max(-1, keepdims=True)
+        return ranked - np.log(np.exp(ranked).sum(-1, keepdims=True))
+
+    def log_prob(
+        self, logits: Float[np.ndarray, "*N A V"], tokens: Int[np.ndarray, "*N A"], temperature: float
+    ) -> Float[np.ndarray, "*N"]:
+        """Return the log-probability of the tokens that move the car: the reason and the first triple."""
+        driven = (..., slice(0, DRIVEN_TOKENS))
+        shares = self.log_shares(logits, temperature)[..., :DRIVEN_TOKENS, :]
+        return np.take_along_axis(shares, tokens[driven][..., None], -1)[..., 0].sum(-1)
 
     def shifted(self, tokens: Int[np.ndarray, "*N A"]) -> Int[np.ndarray, "*N A"]:
         """Return the draft of the next decision: the same reason, the chunk one step on, its last step twice."""

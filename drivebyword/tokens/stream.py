@@ -17,6 +17,7 @@ a learned attention bias per age. Keys and values therefore never change once co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -68,6 +69,20 @@ class Batch:
             else:
                 moved[item.name] = None if value is None else value.to(device)
         return Batch(**moved)  # type: ignore[arg-type]
+
+
+def together(parts: Sequence[Batch]) -> Batch:
+    """Return several batches as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, object] = {}
+    for name in (item.name for item in fields(Batch)):
+        values = [getattr(part, name) for part in parts]
+        if isinstance(values[0], dict):
+            columns[name] = {key: torch.cat([value[key] for value in values]) for key in values[0]}
+        else:
+            columns[name] = None if values[0] is None else torch.cat(values)
+    return Batch(**columns)  # type: ignore[arg-type]
 
 
 def frame_visible(frames: int, window: int, stride: int) -> Bool[Tensor, "T T"]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +57,8 @@ class Collected:
     ended: dict[str, int]
     successes: int
     """Scenes driven with success as `metrics.score` judges it, disturbances included."""
+    cpu: dict[str, float] = field(default_factory=dict)
+    """CPU-seconds of the worlds' processes, by what they were for; empty where nobody counted."""
 
 
 def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -> Collected:

@@ -25,7 +25,7 @@ class TrainLog:
         out.mkdir(parents=True, exist_ok=True)
         self.progress = Progress(show, total)
         self.trackers = open_trackers(trackers, out, step) if trackers else []
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, tuple[float, int]] = {}
         self.count, self.since, self.decisions = 0, time.monotonic(), 0
         self.frames_per_s = 0.0
         self._drop_after(step)
@@ -40,14 +40,16 @@ class TrainLog:
     def step(self, state: RunState, total: int, losses: dict[str, float], rate: float, norm: float) -> None:
         """Count one step; every few, write a line."""
         for name, value in {**losses, "grad_norm": norm}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            held, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (held + value, count + 1)
         self.count += 1
         if self.count < self.every and state.step != total:
             return
         now = time.monotonic()
         speed = (state.decisions - self.decisions) / (now - self.since) if self.decisions else 0.0
         row: dict[str, Any] = {"step": state.step, "decisions": state.decisions, "seconds": round(state.seconds, 1)}
-        row |= {name: round(value / self.count, 5) for name, value in self.sums.items()}
+        # Not every step has every loss: practice comes in later rounds.
+        row |= {name: round(value / count, 5) for name, (value, count) in self.sums.items()}
         row |= {"learning_rate": rate, "decisions_per_s": round(speed, 1), "frames_per_s": round(self.frames_per_s, 1)}
         row["left_s"] = round((total - state.step) * (now - self.since) / self.count)
         with (self.out / "log.jsonl").open("a") as file:
@@ -64,6 +66,14 @@ class TrainLog:
         with (self.out / "notes.txt").open("a") as file:
             file.write(text + "\n")
         self.since = time.monotonic()
+
+    def drove(self, done: Collected, what: str) -> None:
+        """Note what was driven, if anything was."""
+        if done.scenes or done.failed:
+            self.note(
+                f"drove {done.scenes} {what}, {done.frames} frames in {done.seconds:.0f} s, {done.successes} "
+                f"successes: {done.ended}" + (f"; failed: {done.failed[:3]}" if done.failed else "")
+            )
 
     def point(self, driver: Path, driven: Collected, rescued: bool) -> None:
         """Add a point to the learning curve: how the policy of `driver` fared in scenes new to it.

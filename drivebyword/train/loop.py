@@ -1,8 +1,13 @@
-"""One training loop: rounds of driving, relabelling and learning, from nothing to a checkpoint.
+"""One training loop: rounds of driving, relabelling, practising and learning, from nothing to a checkpoint.
 
 While one round's optimiser steps run, the policy as it was at the round's start drives new scenes in other
-processes, and the expert labels every state it reaches (DAgger); the next round learns from them. Nobody
-waits, and everything is a function of the seed. All lives in one folder, and a killed run, started again,
+processes, and the expert labels every state it reaches (DAgger); in some rounds it also practises: it drives the
+same scenes several times by lot, and what one rollout earned more than its siblings is credited to what it drew.
+The next round learns from all of it, in one batch and one loss:
+
+    imitation + beta * advantage * log-probability of what was drawn + kappa * KL(policy || slow copy)
+
+Nobody waits, and everything is a function of the seed. All lives in one folder, and a killed run, started again,
 goes on bit-exactly: batches are a function of (seed, step), driven scenes are parts on disk, and model,
 optimiser and average are saved together, atomically.
 
@@ -15,55 +20,41 @@ import copy
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from drivebyword.core.rig import RigConfig
-from drivebyword.data.dataset import Dataset, is_ours
 from drivebyword.data.files import write_json
-from drivebyword.data.foreign import ForeignSet
-from drivebyword.data.layout import find_layout
-from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
-from drivebyword.model.adapters import AdapterConfig, adapt, folded, learning
-from drivebyword.model.checkpoint import from_pretrained, save_pretrained
+from drivebyword.data.foreign import ForeignSet, opened
+from drivebyword.model.adapters import AdapterConfig, adapt, learning
+from drivebyword.model.checkpoint import from_pretrained
 from drivebyword.model.language import adopt
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
 from drivebyword.train.collect import CollectConfig, collect
+from drivebyword.train.curriculum import Curriculum, CurriculumConfig
 from drivebyword.train.log import TrainLog
 from drivebyword.train.loss import LossConfig, Targets, Teacher
-from drivebyword.train.sharding import Ranks, whole, whole_copy
+from drivebyword.train.practice import (
+    PracticeConfig,
+    PracticeDrive,
+    driven_outcomes,
+    experience,
+    outcomes,
+    practise,
+    read_groups,
+)
+from drivebyword.train.reinforce import Experience, Practice, Practised, ReinforceConfig
+from drivebyword.train.rounds import RoundConfig
+from drivebyword.train.sharding import Ranks, whole
+from drivebyword.train.spent import Spent
 from drivebyword.train.state import RunState, load_latest, save_state
 from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig, build_table
 from drivebyword.train.trackers import require_trackers
 from drivebyword.train.validate import validate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundConfig:
-    """One round: scenes to drive and steps to take."""
-
-    demonstrations: int = 0
-    """Scenes the expert drives before the round's first step."""
-    scenario: str | None = None
-    """What the round's scenes are; None: the run's."""
-    disturbance: DisturbanceConfig = DisturbanceConfig()
-    """What pushes the car about in the round's scenes, whoever drives."""
-    rollouts: int = 0
-    """Scenes the policy drives during the round's steps; the expert relabels them for the next round."""
-    rescue: RescueConfig | None = None
-    """When the expert takes over in the rollouts."""
-    guarded: bool = False
-    """Drive the rollouts guarded: a guard stops the car in places where no demonstration ever stood."""
-    steps: int = 500
-    frames: int = 1
-    """Frames in a training window."""
-    batch: int = 32
-    """Windows in a batch."""
+from drivebyword.train.weights import groups_of, save_average, take_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +78,8 @@ class TrainConfig:
     scenario: str = "town-mixed"
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    """Where to practise."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 150
@@ -139,19 +132,21 @@ class _Run:
         self.config, self.out, self.show = config, out, show
         require_trackers(config.trackers)
         self.ranks = Ranks()
+        if self.ranks.count > 1 and any(plan.practice for plan in config.rounds):
+            raise ValueError("practice runs in one process: start it without torchrun, or choose another preset")
         self.device = self.ranks.device
         out.mkdir(parents=True, exist_ok=True)
         self.policy = Policy(config.policy).to(self.device)
         taken = adopt(self.policy.decoder, config.decoder_weights).lines() if config.decoder_weights else []
         if config.start is not None:
-            _take_weights(self.policy, config.start)
+            take_weights(self.policy, config.start)
         if config.adapters is not None:
             self.policy = adapt(self.policy, config.adapters).to(self.device)
         self.average = copy.deepcopy(self.policy)
         self.ranks.shard(self.policy)
         self.ranks.shard(self.average)
         self.optimizer = torch.optim.AdamW(
-            _groups(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+            groups_of(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.teacher = Teacher(config.loss, config.policy, self.device)
         self.teacher.mean = self.ranks.mean
@@ -167,6 +162,9 @@ class _Run:
             for line in taken:
                 self.log.note(f"decoder, from {config.decoder_weights}: {line}")
         self.tables: list[FrameTable] = []
+        self.experience: list[Experience] = []
+        self.curriculum = Curriculum(config.curriculum)
+        self.spent = Spent()
         self.saved_at = time.monotonic()
 
     def run(self) -> Path:
@@ -183,7 +181,7 @@ class _Run:
                 self._fetch(self._demonstrations(number, plan))
             finished = self.state.step >= first_step + plan.steps
             driver = self.out / f"round-{number}" / "driver"
-            if plan.rollouts and self.ranks.agree(not (driver / "manifest.json").exists()):
+            if (plan.rollouts or plan.practice) and self.ranks.agree(not (driver / "manifest.json").exists()):
                 self._save_policy(driver, self._memory(number))
                 if self.ranks.first:
                     at = {"decisions": self.state.decisions, "minutes": self.state.seconds / 60}
@@ -191,16 +189,26 @@ class _Run:
             with ThreadPoolExecutor(1) as aside:
                 driving = aside.submit(self._roll_out, number, plan if self.ranks.first else replace(plan, rollouts=0))
                 if not finished:
-                    self._learn(plan, first_step)
+                    self._learn(number, plan, first_step)
                     self._save()
                 driving.result()
             if plan.rollouts:
                 self._fetch(self._rollouts(number, plan))
+            self.state.curriculum = self.curriculum.state()
+            self._account(number, plan, finished)
             first_step += plan.steps
         final = self.out / "checkpoint"
         self._save_policy(final, self._memory(len(self.config.rounds)))
         self.log.close()
         return final
+
+    def _account(self, number: int, plan: RoundConfig, finished: bool) -> None:
+        """Say where a practising round's time went."""
+        if plan.practice is not None and not finished:
+            table = self.spent.write(self.out / f"round-{number}" / "spent.json")
+            shown = ", ".join(f"{name} {value:.0f}" for name, value in table.items() if value >= 1.0)
+            self.log.note(f"round {number}, CPU-seconds: {shown}")
+        self.spent = Spent()
 
     # ------------------------------------------------------------------ driving
 
@@ -218,10 +226,15 @@ class _Run:
 
     def _roll_out(self, number: int, plan: RoundConfig) -> None:
         """Let the policy of the round's start drive; runs beside the optimiser."""
+        driver = self.out / f"round-{number}" / "driver"
+        if plan.practice is not None:
+            self._practise(number, driver, plan.practice)
         if not plan.rollouts:
             return
         config = self._rollouts(number, plan)
         self._collect(config)
+        if plan.rescue is None and any(one.practice for one in self.config.rounds):
+            self.curriculum.learn(driven_outcomes(config.out))
         if self.config.validate and config.checkpoint is not None:
             scenes, processes = self.config.validate, config.processes
             rate = validate(config.checkpoint, self.config.rig, self.config.scenario, scenes, processes)
@@ -242,14 +255,27 @@ class _Run:
             finalize=False,
         )
 
+    def _practise(self, number: int, driver: Path, practice: PracticeConfig) -> None:
+        """Drive the round's groups and keep what they earned; what failed decides where to practise next."""
+        folder = self.out / f"round-{number}" / "practice"
+        scenes = tuple(self.curriculum.plan(practice.scenes, self.config.seed, number))
+        grammar, wordings = self.config.policy.grammar, self.teacher.wordings
+        drive = PracticeDrive(out=folder, checkpoint=driver, scenes=scenes, practice=practice, grammar=grammar)
+        done = practise(drive, self.config.rig, max(1, self.config.processes - 1))
+        self.log.drove(done, "rollouts of practice")
+        self.spent.drivers(done.cpu)
+        with self.spent.on("reading episodes"):
+            groups = read_groups(folder, scenes, practice.rollouts)
+            self.curriculum.learn(outcomes(groups, practice.rollouts))
+            order = self._add(folder, self.config.recent)
+            self.experience.append(experience(groups, order, self.tables[-1], practice, grammar, wordings, number))
+
     def _collect(self, config: CollectConfig) -> None:
         """Drive what is not on disk yet and add the frames to the tables."""
         done = collect(config, self.config.rig, self.show and config.checkpoint is None)
         if done.scenes or done.failed:
-            self.log.note(
-                f"drove {done.scenes} scenes, {done.frames} frames in {done.seconds:.0f} s: {done.ended}"
-                + (f"; failed: {done.failed[:3]}" if done.failed else "")
-            )
+            self.log.drove(done, "scenes")
+            self.spent.drivers(done.cpu)
             if config.checkpoint is None:
                 self.state.seconds += done.seconds
             else:
@@ -262,48 +288,68 @@ class _Run:
         if not self.ranks.first:
             self._add(config.out, 1.0 if config.checkpoint is None else self.config.recent)
 
-    def _add(self, folder: Path, weight: float = 1.0) -> None:
-        """Add a data set's frames to the tables."""
-        layout = self.config.layout
-        if layout is not None and folder in self.config.data and not is_ours(folder):
-            recorded: Dataset | ForeignSet = ForeignSet(folder, find_layout(layout), self.config.rig)
-        else:
-            recorded = Dataset(folder)
+    def _add(self, folder: Path, weight: float = 1.0) -> list[tuple[str, int, str]]:
+        """Add a data set's frames to the tables; return its episodes in their order."""
+        layout = self.config.layout if folder in self.config.data else None
+        recorded = opened(folder, layout, self.config.rig)
         horizon = self.config.policy.grammar.future_steps
         table = build_table(recorded, horizon, self.config.sampling, self.config.rig, self.out)
         table.weight *= weight
         self.tables.append(table)
+        return [] if isinstance(recorded, ForeignSet) else [(e.scenario, e.seed, e.driver) for e in recorded.episodes]
 
     # ------------------------------------------------------------------ learning
 
-    def _learn(self, plan: RoundConfig, first_step: int) -> None:
+    def _learn(self, number: int, plan: RoundConfig, first_step: int) -> None:
         """Take the round's steps from wherever the run stands, on the frames driven before the round."""
         frames = Frames(list(self.tables))
         self.teacher.read(frames)
+        practice = self._fresh(number, plan.reinforce)
         sampler = Sampler(frames, self.config.sampling, self.config.rig.sensor_names(), self.config.seed)
         self.policy.train()
         for step in range(self.state.step, first_step + plan.steps):
             started = time.monotonic()
-            draw = sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
             rate = learning_rate(self.config, step)
-            losses, norm = self._step(self.teacher.batch(frames, draw), rate)
-            self._follow(step)
+            with self.spent.on("gathering batches"):
+                draw = sampler.draw(step, plan.batch, plan.frames, self.config.policy.stream.stride)
+                batch = self.teacher.batch(frames, draw)
+                rows = self._rows(practice, plan, step) if practice is not None else None
+            with self.spent.on("optimiser"):
+                losses, norm = self._step(batch, rows, rate)
+                self._follow(step)
             self.state.step = step + 1
             self.state.decisions += plan.batch * plan.frames
             self.state.seconds += time.monotonic() - started
             self.log.step(self.state, self.config.steps, losses, rate, norm)
             if self.ranks.agree(time.monotonic() - self.saved_at > self.config.save_every_s):
-                self._save()
+                with self.spent.on("saving"):
+                    self._save()
         self.log.progress.rest()
 
-    def _step(self, batch: tuple[Batch, Targets], rate: float) -> tuple[dict[str, float], float]:
+    def _fresh(self, number: int, config: ReinforceConfig) -> Practice | None:
+        """Return the practice of the last rounds, or None where nothing is to be learned from it."""
+        recent = [one for one in list(self.experience) if number - config.fresh <= one.round < number]
+        if not config.active or not recent:
+            return None
+        drivers = [from_pretrained(self.out / f"round-{one.round}" / "driver").to(self.device).eval() for one in recent]
+        stream, wordings = self.config.policy.stream, self.teacher.wordings
+        practice = Practice(recent, drivers, wordings, stream, self.config.seed, self.device)
+        return practice if practice else None
+
+    def _rows(self, practice: Practice, plan: RoundConfig, step: int) -> Practised:
+        """Draw the step's rows of own driving."""
+        return practice.draw(step, max(1, round(plan.batch * plan.reinforce.share)), plan.frames, plan.reinforce)
+
+    def _step(
+        self, batch: tuple[Batch, Targets], practised: Practised | None, rate: float
+    ) -> tuple[dict[str, float], float]:
         """Take one optimiser step; return losses and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         rows = len(batch[1].intent)
         batch = (self.ranks.share(batch[0], rows), self.ranks.share(batch[1], rows))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half):
-            losses = self.teacher.losses(self.policy, batch)
+            losses = self.teacher.losses(self.policy, batch, practised)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = whole(torch.nn.utils.clip_grad_norm_(learning(self.policy), self.config.clip))
@@ -330,54 +376,4 @@ class _Run:
         return max([plan.frames for plan in self.config.rounds[:number]], default=1)
 
     def _save_policy(self, folder: Path, window: int) -> None:
-        """Save the average as a policy that remembers `window` frames."""
-        stream = replace(self.config.policy.stream, window=window)
-        policy = Policy(replace(self.config.policy, stream=stream))
-        wanted = policy.state_dict()
-        held = folded(self._whole_average()).state_dict()
-        cut = {name: held[name][tuple(slice(n) for n in value.shape)] for name, value in wanted.items()}
-        policy.load_state_dict(cut)
-        if self.ranks.first:
-            save_pretrained(policy, folder)
-        self.ranks.wait()
-
-    def _whole_average(self) -> Policy:
-        """Return the average in one piece."""
-        if self.ranks.count == 1:
-            return self.average
-        like = Policy(self.config.policy)
-        return whole_copy(self.average, adapt(like, self.config.adapters) if self.config.adapters is not None else like)
-
-
-def _take_weights(policy: Policy, folder: Path) -> None:
-    """Begin with a checkpoint's weights. Raises ValueError where its architecture is another."""
-    given = from_pretrained(folder)
-    # It may read words another way, and remember fewer frames: what it lacks of a longer memory starts as drawn.
-    if replace(given.config, stream=policy.config.stream, reader=policy.config.reader) != policy.config:
-        raise ValueError(f"{folder} is of another architecture than the run's policy; choose its preset, or no --start")
-    own = policy.state_dict()
-    for name, value in given.state_dict().items():
-        own[name][tuple(slice(n) for n in value.shape)] = value
-    policy.load_state_dict(own)
-
-
-def _groups(policy: Policy, decay: float) -> list[dict[str, Any]]:
-    """Decay matrices, not gains, biases and embeddings of one row."""
-    matrices = [p for p in learning(policy) if p.ndim >= 2]
-    others = [p for p in learning(policy) if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def config_as_json(config: TrainConfig) -> dict[str, Any]:
-    """Return the whole configuration as plain values."""
-    return _plain(asdict(config))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (np.floating, np.integer)):
-        return value.item()
-    return str(value) if isinstance(value, Path) else value
+        save_average(self.average, self.config.policy, self.config.adapters, window, folder, self.ranks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from drivebyword.core.records import INTENTS, PLAN_DISTANCES
-from drivebyword.model.policy import Policy, PolicyConfig
-from drivebyword.tokens.stream import Batch
+from drivebyword.model.policy import Output, Policy, PolicyConfig
+from drivebyword.tokens.stream import Batch, together
 from drivebyword.train.table import Draw, Frames, FrameTable
+
+if TYPE_CHECKING:
+    from drivebyword.train.reinforce import Practised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +72,8 @@ class Wordings:
     states: Float[Tensor, "W L D"]
     mask: Bool[Tensor, "W L"]
     of_intent: dict[int, Int[np.ndarray, " n"]]
-    of_sentence: dict[str, int] = field(default_factory=dict)
-    """Row of each sentence that came with recordings made elsewhere; what it means is not known."""
+    row_of: dict[str, int] = field(default_factory=dict)
+    """Where each sentence stands: those whose intent is known, and those that came with recordings made elsewhere."""
 
 
 class Teacher:
@@ -94,14 +98,8 @@ class Teacher:
         rows, intent = self._words(light["intent"][index[:, -1]], light["said"][index[:, -1]], draw.wording)
         words, spoken = torch.from_numpy(np.maximum(rows, 0)), torch.from_numpy(rows >= 0)
         states, heard = self._blurred(self.wordings.states[words], self.wordings.mask[words], draw.seed)
-        cameras = {
-            name: torch.from_numpy(frames.heavy(partial(_camera, name), index)) for name in frames.tables[0].cameras
-        }
         batch = Batch(
-            cameras=cameras,
-            lidar=torch.from_numpy(frames.heavy(lambda table: table.lidar, index).astype(np.float32)),
-            radar=torch.from_numpy(frames.heavy(lambda table: table.radar, index)),
-            radar_valid=torch.from_numpy(frames.heavy(lambda table: table.radar_valid, index)),
+            **seen_in(frames, index),
             ego=torch.from_numpy(light["ego"][index]),
             passed=torch.from_numpy(light["passed"][index]),
             present=torch.from_numpy(np.repeat(draw.present[:, None], index.shape[1], axis=1)),
@@ -129,7 +127,7 @@ class Teacher:
         for k, (meaning, draw) in enumerate(zip(intent, wording, strict=True)):
             share = draw
             if said[k] is not None:
-                rows[k] = self.wordings.of_sentence[said[k]]
+                rows[k] = self.wordings.row_of[said[k]]
                 continue
             if meaning == follow:
                 if draw < chatter:
@@ -146,7 +144,7 @@ class Teacher:
         """Read sentences of recordings made elsewhere that were not read yet."""
         from drivebyword.model.reader import Reader
 
-        new = sorted({s for s in frames.light["said"] if s is not None} - self.wordings.of_sentence.keys())
+        new = sorted({s for s in frames.light["said"] if s is not None} - self.wordings.row_of.keys())
         if not new:
             return
         known = self.wordings
@@ -159,7 +157,7 @@ class Teacher:
             states=torch.cat(both),
             mask=torch.cat(heard),
             of_intent=known.of_intent,
-            of_sentence={**known.of_sentence, **rows},
+            row_of={**known.row_of, **rows},
         )
 
     def _blurred(
@@ -171,10 +169,21 @@ class Teacher:
         kept = mask & (torch.rand(mask.shape, generator=source) >= self.config.drop_word)
         return states.float() + noise, torch.where(kept.any(1, keepdim=True), kept, mask)
 
-    def losses(self, policy: Policy, pair: tuple[Batch, Targets]) -> dict[str, Tensor]:
-        """Return `loss` and its parts."""
+    def losses(
+        self, policy: Policy, pair: tuple[Batch, Targets], practised: Practised | None = None
+    ) -> dict[str, Tensor]:
+        """Return `loss` and its parts; with rows of own driving in the same pass, their terms too."""
         batch, target = pair
-        answer = policy(batch)
+        if practised is None:
+            return self.imitation(batch, target, policy(batch))
+        answer = policy(together([batch, practised.batch]))
+        count = len(batch.present)
+        parts = self.imitation(batch, target, Output(*(value[:count] for value in answer)))
+        own = practised.losses(answer.logits[count:])
+        return {**parts, **own, "loss": parts["loss"] + own["practice"]}
+
+    def imitation(self, batch: Batch, target: Targets, answer: Output) -> dict[str, Tensor]:
+        """Return what the demonstrations' rows cost."""
         trained = target.trained.float()
         count = self.mean(trained.sum()).clamp(min=1.0)
         known = batch.tokens >= 0
@@ -207,6 +216,17 @@ def _known(answer: Tensor, target: Tensor) -> Tensor:
     return torch.where(target.isfinite(), answer - target.nan_to_num(), 0.0)
 
 
+def seen_in(frames: Frames, index: Int[np.ndarray, "B T"]) -> dict[str, Any]:
+    """Return what the sensors saw in some frames, as a batch has it."""
+    cameras = {name: torch.from_numpy(frames.heavy(partial(_camera, name), index)) for name in frames.tables[0].cameras}
+    return {
+        "cameras": cameras,
+        "lidar": torch.from_numpy(frames.heavy(lambda table: table.lidar, index).astype(np.float32)),
+        "radar": torch.from_numpy(frames.heavy(lambda table: table.radar, index)),
+        "radar_valid": torch.from_numpy(frames.heavy(lambda table: table.radar_valid, index)),
+    }
+
+
 def _camera(name: str, table: FrameTable) -> np.ndarray:
     """Return a table's pictures of one camera."""
     return table.cameras[name]
@@ -221,7 +241,8 @@ def read_wordings(policy: PolicyConfig) -> Wordings:
     states, mask = Reader(policy.reader).encode_all([sentence for sentence, _ in pairs])
     meanings = np.array([INTENTS.index(intent) for _, intent in pairs])
     of_intent = {i: np.flatnonzero(meanings == i) for i in range(len(INTENTS))}
-    return Wordings(states=states, mask=mask, of_intent=of_intent)
+    row_of = {sentence: row for row, (sentence, _) in enumerate(pairs)}
+    return Wordings(states=states, mask=mask, of_intent=of_intent, row_of=row_of)
 
 
 def _soft_targets(policy: PolicyConfig, spread: float) -> Float[Tensor, "V V"]:

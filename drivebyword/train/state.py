@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +31,8 @@ class RunState:
     """Training decisions seen."""
     seconds: float
     """Time spent driving and learning, all sessions of the run together."""
+    curriculum: dict[str, Any] = field(default_factory=dict)
+    """How each family went in practice so far."""
 
 
 def save_state(
@@ -112,12 +115,25 @@ def load_latest(
 
 def fingerprint(config: TrainConfig) -> str:
     """Return the SHA-256 of what may not change within a run: all but who drives, threads, saving and watching."""
-    from drivebyword.train.loop import config_as_json
-
     plain: dict[str, Any] = config_as_json(config)
     for name in ("processes", "workers", "threads", "save_every_s", "trackers", "validate"):
         plain.pop(name)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def config_as_json(config: TrainConfig) -> dict[str, Any]:
+    """Return the whole configuration as plain values."""
+    return _plain(asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.floating, np.integer)):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
 
 
 def _parameter_order(policy: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, nn.Parameter]:
