@@ -1,6 +1,6 @@
 """Processes killed and stopped while a policy trains: nothing in, whether training finished and what it cost out.
 
-A real run: the shipped policy drives and learns, its worlds around one network. Meanwhile worlds' processes are killed
+A real run: a policy begins with nothing, drives and learns, its worlds around one network. Meanwhile worlds' processes are killed
 (SIGKILL) and stopped (SIGSTOP) at random moments, and so is the network's. Every scene must be driven or counted.
 """
 
@@ -72,18 +72,18 @@ class Misfortune(Thread):
         return [pid for pid, age in ages.items() if pid not in hit and age >= self.grown_s]
 
 
-def bench_faults(config: TrainConfig, start: Path, share: float = 1.0) -> dict[str, Any]:
-    """Return the report of `share` of the faults and scenes, in a run like `config`'s that starts with `start`."""
+def bench_faults(config: TrainConfig, share: float = 1.0) -> dict[str, Any]:
+    """Return the report of `share` of the faults and scenes, in a short run of `config`'s policy."""
     from drivebyword.train.loop import RoundConfig, train
 
     killed, stopped, scenes = (max(1, round(n * share)) for n in (KILLED, STOPPED, SCENES))
     faults = [signal.SIGKILL] * killed + [signal.SIGSTOP] * stopped
     random.Random(1).shuffle(faults)
     rounds = (
-        RoundConfig(demonstrations=2, rollouts=scenes, steps=20, batch=8),
+        RoundConfig(demonstrations=0 if config.data else 2, rollouts=scenes, steps=20, batch=8),
         RoundConfig(steps=20, batch=8),
     )
-    config = replace(config, start=start, rounds=rounds)
+    config = replace(config, rounds=rounds)
     with tempfile.TemporaryDirectory(prefix="drivebyword-faults-") as folder:
         driving = Path(folder) / "round-0" / "driver" / "manifest.json"
         worlds = Misfortune(faults, PAUSE_S, GROWN_S, after=driving)
