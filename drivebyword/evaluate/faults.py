@@ -1,7 +1,8 @@
 """Processes killed and stopped while a policy trains: nothing in, whether training finished and what it cost out.
 
-A real run: a policy begins with nothing, drives and learns, its worlds around one network. Meanwhile worlds' processes are killed
-(SIGKILL) and stopped (SIGSTOP) at random moments, and so is the network's. Every scene must be driven or counted.
+A real run: a policy begins with nothing, drives and learns, its worlds around one network. Meanwhile worlds' processes
+are killed (SIGKILL) and stopped (SIGSTOP) at random moments, and so is the network's. Every scene must be driven or
+counted.
 """
 
 from __future__ import annotations
