@@ -14,6 +14,7 @@ import random
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -36,6 +37,7 @@ class Misfortune(Thread):
         grown_s: Who is younger is spared: most of a short life would be its start.
         name: Of the processes.
         after: Nothing happens before this file is there.
+        fit: Tells of a process's number whether it may be struck.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Misfortune(Thread):
         grown_s: float = 0.0,
         name: str = "drivebyword worker",
         after: Path | None = None,
+        fit: Callable[[int], bool] = lambda pid: True,
     ) -> None:
         super().__init__(daemon=True)
-        self.after = after
+        self.after, self.fit = after, fit
         self.faults, self.pause_s, self.grown_s, self.of = faults, pause_s, grown_s, name
         self.struck: list[tuple[int, signal.Signals]] = []
         self.seen: dict[int, float] = {}
@@ -70,7 +73,7 @@ class Misfortune(Thread):
         now, hit = time.monotonic(), {pid for pid, _ in self.struck}
         pids = [child.pid for child in mp.active_children() if child.name == self.of]
         ages = {pid: now - self.seen.setdefault(pid, now) for pid in pids if pid is not None}
-        return [pid for pid, age in ages.items() if pid not in hit and age >= self.grown_s]
+        return [pid for pid, age in ages.items() if pid not in hit and age >= self.grown_s and self.fit(pid)]
 
 
 def bench_faults(config: TrainConfig, share: float = 1.0) -> dict[str, Any]:
