@@ -2,10 +2,13 @@
 
 import os
 import time
+from pathlib import Path
 
 
 def sleeper():
-    """Return work that takes as long as it is told, and answers who did it."""
+    """Return work that takes as long as it is told, and answers who did it; say that this process is ready."""
+    if "READY" in os.environ:
+        (Path(os.environ["READY"]) / str(os.getpid())).touch()
 
     def work(seconds: float) -> int:
         time.sleep(seconds)

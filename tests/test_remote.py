@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from distant_work import broken, sleeper
+from small_policy import make_policy
 
 from drivebyword.data.files import sha256_file
-from drivebyword.loop.policies import checkpoint_folder
 from drivebyword.loop.remote import run_tasks_on_ray
+from drivebyword.model.checkpoint import save_pretrained
 from drivebyword.train.collect import CollectConfig, collect
 from drivebyword.world.rigs import tiny
 
@@ -74,10 +75,13 @@ def test_an_error_is_the_tasks_own_and_a_worker_that_cannot_be_made_is_named(clu
 
 
 def test_scenes_driven_on_a_cluster_come_home_as_driven_here_byte_by_byte(cluster, tmp_path):
+    # A policy that has learned nothing soon leaves the road: short scenes.
+    save_pretrained(make_policy(), tmp_path / "policy")
+
     def driven(workers: str | None) -> dict[str, str]:
         out = tmp_path / ("here" if workers is None else "there")
         config = CollectConfig(
-            out=out, seeds=(40, 42), checkpoint=checkpoint_folder("tiny"), workers=workers, processes=1, finalize=False
+            out=out, seeds=(40, 42), checkpoint=tmp_path / "policy", workers=workers, processes=1, finalize=False
         )
         found = collect(config, tiny(), show_progress=False)
         assert found.scenes == 2 and not found.failed

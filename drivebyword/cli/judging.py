@@ -139,7 +139,7 @@ class Bench:
     share: float = 1.0
     """latency, routes, parallel, fuzz, soak, repeats, faults: how much of the whole to run, e.g. 0.01."""
     policy: str = "tiny"
-    """latency, routes, faults: whose decisions."""
+    """latency, routes: whose decisions; faults: the preset that trains."""
     engine: str = "torch"
     """latency: what computes, torch, onnx or onnx-int8."""
     out: Path = Path("out/bench")
@@ -205,10 +205,9 @@ class Bench:
                 return bench_repeats(self.share)
             case "faults":
                 from drivebyword.evaluate.faults import bench_faults
-                from drivebyword.loop.policies import checkpoint_folder
                 from drivebyword.presets import preset
 
-                return bench_faults(preset(self.policy), checkpoint_folder(self.policy), self.share)
+                return bench_faults(preset(self.policy), self.share)
 
 
 def command() -> str:

@@ -1,7 +1,8 @@
 """Processes killed and stopped while a policy trains: nothing in, whether training finished and what it cost out.
 
-A real run: the shipped policy drives and learns, its worlds around one network. Meanwhile worlds' processes are killed
-(SIGKILL) and stopped (SIGSTOP) at random moments, and so is the network's. Every scene must be driven or counted.
+A real run: a policy begins with nothing, drives and learns, its worlds around one network. Meanwhile worlds' processes
+are killed (SIGKILL) and stopped (SIGSTOP) at random moments, and so is the network's. Every scene must be driven or
+counted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -35,6 +37,7 @@ class Misfortune(Thread):
         grown_s: Who is younger is spared: most of a short life would be its start.
         name: Of the processes.
         after: Nothing happens before this file is there.
+        fit: Tells of a process's number whether it may be struck.
     """
 
     def __init__(
@@ -44,9 +47,10 @@ class Misfortune(Thread):
         grown_s: float = 0.0,
         name: str = "drivebyword worker",
         after: Path | None = None,
+        fit: Callable[[int], bool] = lambda pid: True,
     ) -> None:
         super().__init__(daemon=True)
-        self.after = after
+        self.after, self.fit = after, fit
         self.faults, self.pause_s, self.grown_s, self.of = faults, pause_s, grown_s, name
         self.struck: list[tuple[int, signal.Signals]] = []
         self.seen: dict[int, float] = {}
@@ -69,11 +73,11 @@ class Misfortune(Thread):
         now, hit = time.monotonic(), {pid for pid, _ in self.struck}
         pids = [child.pid for child in mp.active_children() if child.name == self.of]
         ages = {pid: now - self.seen.setdefault(pid, now) for pid in pids if pid is not None}
-        return [pid for pid, age in ages.items() if pid not in hit and age >= self.grown_s]
+        return [pid for pid, age in ages.items() if pid not in hit and age >= self.grown_s and self.fit(pid)]
 
 
-def bench_faults(config: TrainConfig, start: Path, share: float = 1.0) -> dict[str, Any]:
-    """Return the report of `share` of the faults and scenes, in a run like `config`'s that starts with `start`."""
+def bench_faults(config: TrainConfig, share: float = 1.0) -> dict[str, Any]:
+    """Return the report of `share` of the faults and scenes, in a short run of `config`'s policy."""
     from drivebyword.train.loop import train
     from drivebyword.train.rounds import RoundConfig
 
@@ -81,10 +85,10 @@ def bench_faults(config: TrainConfig, start: Path, share: float = 1.0) -> dict[s
     faults = [signal.SIGKILL] * killed + [signal.SIGSTOP] * stopped
     random.Random(1).shuffle(faults)
     rounds = (
-        RoundConfig(demonstrations=2, rollouts=scenes, steps=20, batch=8),
+        RoundConfig(demonstrations=0 if config.data else 2, rollouts=scenes, steps=20, batch=8),
         RoundConfig(steps=20, batch=8),
     )
-    config = replace(config, start=start, rounds=rounds)
+    config = replace(config, rounds=rounds)
     with tempfile.TemporaryDirectory(prefix="drivebyword-faults-") as folder:
         driving = Path(folder) / "round-0" / "driver" / "manifest.json"
         worlds = Misfortune(faults, PAUSE_S, GROWN_S, after=driving)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drivebyword.core.exploration import Lots
 from drivebyword.core.records import Decision, Observation
-from drivebyword.loop.fleet import Lookout, Pulse, end_with_parent
+from drivebyword.loop.fleet import START_S, Lookout, Pulse, end_with_parent
 
 if TYPE_CHECKING:
     from drivebyword.model.streaming import Draw, Memory, StreamingPolicy
@@ -34,8 +34,8 @@ PATIENCE_S = 0.02
 """How long who asked first waits for company."""
 RECENT_S = 0.5
 """Who has asked within this time is expected to ask again."""
-ANSWER_S = 240.0
-"""Who has waited so long for an answer gives up: by then another process holds the network."""
+ANSWER_S = 900.0
+"""Who has waited so long for an answer gives up; the first takes longest, the network reads its weights for it."""
 
 
 NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
@@ -127,7 +127,7 @@ class Networks:
     Args:
         processes: Cores to use for networks and worlds together.
         nice: How much the rest of the machine goes first.
-        hang_s: A network's process that has not looked up for so long hangs; loading a checkpoint takes seconds.
+        hang_s: A network's process that has shown no sign of life for so long is stopped or stuck.
     """
 
     def __init__(self, processes: int, nice: int = 0, hang_s: float = 120.0) -> None:
@@ -187,7 +187,7 @@ class Networks:
             f"died with exit code {held.exitcode}"
             if not held.is_alive()
             else f"stood still for {self.hang_s:.0f} s"
-            if pulse.lost(self.hang_s, self._lookout.resumed)
+            if pulse.silent_s(self._lookout.resumed) > (self.hang_s if pulse.began else START_S)
             else None
             for held, pulse in zip(self._held, self._pulses, strict=True)
         ]
@@ -297,10 +297,10 @@ def _answer_calls(socket: str, pulse: Pulse, nice: int) -> None:
                 bell.send_bytes(b"!")
 
         Thread(target=accept, daemon=True).start()
+        pulse.keep_beating()
         while True:
             asking = any(driver.question for driver in switchboard.drivers.values())
-            pulse.beat()
-            for line in wait([called, *switchboard.drivers], timeout=PATIENCE_S / 4 if asking else 1.0):
+            for line in wait([called, *switchboard.drivers], timeout=PATIENCE_S / 4 if asking else None):
                 if line is called:
                     called.recv_bytes()
                     fresh = arrived.popleft()

@@ -22,15 +22,16 @@ from typing import Any, Generic, TypeVar
 
 Task = TypeVar("Task")
 Worker = Callable[[Any], Any]
-SILENCE_S = 30.0
+SILENCE_S = 60.0
 """A process beats once a second; one that has not for so long is stopped or stuck."""
 AWAY_S = 5.0
 """Who has not looked for so long begins to count anew."""
 SCENE_S = 1800.0
 """No scene takes so long, on any machine: whoever drives it hangs."""
 START_S = 180.0
-STARTS = 8
-"""So many processes in a row may die before they can work: then it is no accident."""
+"""The same before it can work: a process that begins on a busy machine takes its time."""
+STARTS = 12
+"""If so many processes ended before they could work, and none ever could, it is no accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,9 @@ class Pulse:
 
         Thread(target=go_on, daemon=True).start()
 
-    def lost(self, after_s: float, since: float = 0.0) -> bool:
-        """Tell whether there was no sign of life for so long, counted from `since` at the earliest.
-
-        The first one has START_S: a process that begins on a busy machine takes its time.
-        """
-        last = self._last.value
-        return time.monotonic() - max(last or self._begun, since) > (after_s if last else max(after_s, START_S))
+    def silent_s(self, since: float = 0.0) -> float:
+        """Return the seconds without a sign of life, counted from `since` at the earliest."""
+        return time.monotonic() - max(self._last.value or self._begun, since)
 
 
 @dataclass(slots=True)
@@ -120,6 +117,7 @@ def run_tasks(
     nice: int = 0,
     *,
     silence_s: float = SILENCE_S,
+    start_s: float = START_S,
     limit_s: float | None = None,
     tend: Callable[[], None] = lambda: None,
 ) -> Iterator[Done[Task]]:
@@ -129,6 +127,7 @@ def run_tasks(
         make_worker: picklable; called once in every process, returns the function that does a task.
         nice: how much the rest of the machine goes first.
         silence_s: a process that has shown no sign of life for so long is replaced.
+        start_s: the same before it can work.
         limit_s: so is one that takes longer for a task.
         tend: called about twice a second: looks after what the workers need.
 
@@ -136,7 +135,7 @@ def run_tasks(
         RuntimeError: no worker can be made.
     """
     if tasks:
-        fleet = _Fleet(make_worker, tasks, nice, silence_s, limit_s)
+        fleet = _Fleet(make_worker, tasks, nice, (silence_s, max(silence_s, start_s)), limit_s)
         try:
             for _ in range(min(processes, len(tasks))):
                 fleet.hire()
@@ -158,16 +157,16 @@ class _Fleet:
         make_worker: Callable[[], Worker],
         tasks: Sequence[Any],
         nice: int,
-        silence_s: float,
+        patience: tuple[float, float],
         limit_s: float | None,
     ) -> None:
         self.context = mp.get_context("spawn")
         self.make_worker, self.tasks, self.nice = make_worker, tasks, nice
-        self.silence_s, self.limit_s = silence_s, limit_s
+        self.patience, self.limit_s = patience, limit_s
         self.todo = deque(range(len(tasks)))
         self.hands: list[_Hand] = []
         self.inbox: queue.SimpleQueue[tuple[_Hand, tuple[str, Any] | None]] = queue.SimpleQueue()
-        self.stillborn = 0
+        self.stillborn, self.worked = 0, False
         self.lookout = Lookout()
 
     def hire(self) -> None:
@@ -211,7 +210,7 @@ class _Fleet:
             elif message[0] == "unfit":
                 raise RuntimeError(f"no worker can be made: {message[1]}")
             else:
-                hand.ready, hand.task, self.stillborn = True, None, 0
+                hand.ready, hand.task, self.worked = True, None, True
                 self._give(hand)
                 if message[0] != "ready" and number is not None:
                     left -= 1
@@ -223,8 +222,9 @@ class _Fleet:
         away = self.lookout.look()
         for hand in self.hands:
             hand.since += away
-            if hand.pulse.lost(self.silence_s, self.lookout.resumed):
-                hand.fate = f"stood still for {self.silence_s:.0f} s"
+            patience = self.patience[0 if hand.ready else 1]
+            if hand.pulse.silent_s(self.lookout.resumed) > patience:
+                hand.fate = f"stood still for {patience:.0f} s"
             elif self.limit_s is not None and hand.task is not None and time.monotonic() - hand.since > self.limit_s:
                 hand.fate = f"took more than {self.limit_s:.0f} s"
             if hand.fate:
@@ -239,8 +239,8 @@ class _Fleet:
         fate = hand.fate or f"died with exit code {hand.process.exitcode}"
         if not hand.ready:
             self.stillborn += 1
-            if self.stillborn >= STARTS:
-                raise RuntimeError(f"{self.stillborn} processes in a row ended before they could work; the last {fate}")
+            if self.stillborn >= STARTS and not self.worked:
+                raise RuntimeError(f"{self.stillborn} processes ended before they could work; the last {fate}")
         if self.todo:
             self.hire()
         return fate

@@ -152,7 +152,7 @@ class _Cluster:
         self.hands: list[_Employed] = []
         self.hosts: dict[str, Any] = {}
         self.served: dict[str, Checkpoint | None] = {}
-        self.stillborn = 0
+        self.stillborn, self.worked = 0, False
         self.lookout = Lookout()
 
     def hire(self, checkpoint: Path | None) -> None:
@@ -212,7 +212,7 @@ class _Cluster:
                             left -= 1
                             yield number, None, f"the actor that did it {fate}", True
                         continue
-                    hand.ready, hand.task, self.stillborn = True, None, 0
+                    hand.ready, hand.task, self.worked = True, None, True
                     self._give(hand)
                     if number is not None:
                         left -= 1
@@ -261,8 +261,8 @@ class _Cluster:
         self.ray.kill(hand.actor)
         if not hand.ready:
             self.stillborn += 1
-            if self.stillborn >= STARTS:
-                raise RuntimeError(f"{self.stillborn} actors in a row ended before they could work; the last {fate}")
+            if self.stillborn >= STARTS and not self.worked:
+                raise RuntimeError(f"{self.stillborn} actors ended before they could work; the last {fate}")
         if self.todo and hand.node in {n["NodeID"] for n in self.ray.nodes() if n["Alive"]}:
             self._employ(hand.node)
 
