@@ -80,8 +80,11 @@ def test_the_decisions_before_a_crash_are_blamed_and_those_of_its_siblings_prais
 
 def test_standing_for_ever_is_worse_than_driving_on_and_ever_worse_the_longer():
     still, good, _ = group_advantages([standing(), arriving(), arriving()], CONFIG)
-    assert (still[45:] < 0).all() and still[45:].mean() < -0.5
-    assert good[38:44].mean() > 0
+    assert (still[45:] < 0).all() and good[38:44].mean() > 0
+    # By its decisions, not by its length.
+    assert 10.0 < -still[41:].sum() <= CONFIG.stand * CONFIG.largest
+    longer, _, _ = group_advantages([standing(frames=1600), arriving(), arriving()], CONFIG)
+    assert longer[41:].sum() == pytest.approx(still[41:].sum(), rel=0.2)
 
 
 def test_creeping_earns_less_than_driving_from_the_first_decision_on():

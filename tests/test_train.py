@@ -17,8 +17,12 @@ from drivebyword.data.dataset import Dataset
 from drivebyword.data.files import read_json, sha256_file
 from drivebyword.model.checkpoint import from_pretrained
 from drivebyword.presets import tiny
+from drivebyword.train.curriculum import CurriculumConfig
 from drivebyword.train.loop import learning_rate, train
+from drivebyword.train.practice import PracticeConfig
+from drivebyword.train.reinforce import ReinforceConfig
 from drivebyword.train.rounds import RoundConfig
+from drivebyword.train.state import fingerprint
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("train_small.py"))]
 
@@ -124,3 +128,19 @@ def test_the_learning_rate_warms_up_holds_and_falls():
     assert rates[0] < rates[1] < rates[2] == config.learning_rate
     assert rates[100] == config.learning_rate
     assert rates[-1] < 0.1 * config.learning_rate
+
+
+def test_what_practice_there_is_belongs_to_a_runs_configuration_and_nothing_else_of_it():
+    plain = dataclasses.replace(small(), rounds=(RoundConfig(demonstrations=2, steps=5),))
+    elsewhere = dataclasses.replace(plain, curriculum=CurriculumConfig(floor=0.9))
+    assert fingerprint(plain) == fingerprint(elsewhere)
+    (round_,) = plain.rounds
+    practising = dataclasses.replace(plain, rounds=(dataclasses.replace(round_, practice=PracticeConfig()),))
+    reinforced = dataclasses.replace(round_, practice=PracticeConfig(), reinforce=ReinforceConfig(beta=1.0))
+    runs = (
+        plain,
+        practising,
+        dataclasses.replace(practising, curriculum=CurriculumConfig(floor=0.9)),
+        dataclasses.replace(plain, rounds=(reinforced,)),
+    )
+    assert len({fingerprint(run) for run in runs}) == len(runs)

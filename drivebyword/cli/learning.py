@@ -80,8 +80,8 @@ class Train:
     """ray://HOST:10001 to drive on a Ray cluster (ray://auto: the one this machine belongs to)."""
     threads: int = 1
     """CPU threads of the optimiser; the policy drives on the other cores meanwhile."""
-    seed: int = 0
-    """Seed of weights, scenes and batches."""
+    seed: int | None = None
+    """Seed of weights, scenes and batches; the preset's own without it."""
     validate: int = 0
     """Validation scenes that each round's policy drives alone; their success is shown with its interval."""
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -109,7 +109,7 @@ class Train:
             processes=self.processes,
             workers=self.workers,
             threads=self.threads,
-            seed=self.seed,
+            seed=chosen.seed if self.seed is None else self.seed,
             validate=self.validate,
             trackers=self.trackers,
         )
@@ -125,7 +125,7 @@ class Iterate:
     """report.json of `evaluate` on validation seeds."""
     checkpoint: str = "tiny"
     """What is to become better: `tiny` (shipped) or the folder of a checkpoint."""
-    preset: str = "tiny-practice"
+    preset: str = "tiny-cycle"
     """How it is trained."""
     data: tuple[Path, ...] = ()
     """Recorded data sets it goes on imitating."""

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float64, Int
 
 from drivebyword.core.geometry import wrap_angle
 from drivebyword.core.records import Episode
-from drivebyword.metrics import reward, still_success
+from drivebyword.metrics import STOPPED, reward, still_success
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,8 @@ class CreditConfig:
     """Advantages are divided by the group's standard deviation, but not by less than this."""
     largest: float = 4.0
     """Advantages are cut here."""
+    stand: int = 25
+    """Decisions that a stand counts for at most: a car that never moves off would outweigh all else by its length."""
 
 
 def returns_to_go(episode: Episode, config: CreditConfig) -> Float64[np.ndarray, " T"]:
@@ -64,8 +66,19 @@ def group_advantages(group: Sequence[Episode], config: CreditConfig) -> list[Flo
         met = {j: _meeting(mine, other, config) for j, other in enumerate(group) if j != i}
         known = np.stack([values[j][when] * there for j, (when, there) in met.items()])
         gaps.append(np.where(np.isfinite(known).any(0), values[i] - _mean(known), 0.0))
-    scale = max(float(np.concatenate(gaps).std()), config.scale)
-    return [np.clip(gap / scale, -config.largest, config.largest) for gap in gaps]
+    counts = [_counts(e, config.stand) for e in group]
+    flat, weight = np.concatenate(gaps), np.concatenate(counts)
+    scale = max(float(np.sqrt((weight * flat**2).sum() / weight.sum())), config.scale)
+    return [c * np.clip(gap / scale, -config.largest, config.largest) for c, gap in zip(counts, gaps, strict=True)]
+
+
+def _counts(episode: Episode, most: int) -> Float64[np.ndarray, " T"]:
+    """Return how much each decision counts: less in a stand, where the same one is made again and again."""
+    stands = np.concatenate([[False], episode.motion[:, 0] < STOPPED, [False]]).astype(int)
+    counts = np.ones(len(episode))
+    for first, last in zip(np.flatnonzero(np.diff(stands) > 0), np.flatnonzero(np.diff(stands) < 0), strict=True):
+        counts[first:last] = min(1.0, most / (last - first))
+    return counts
 
 
 def _mean(known: Float[np.ndarray, "G T"]) -> Float64[np.ndarray, " T"]:

@@ -118,6 +118,14 @@ def fingerprint(config: TrainConfig) -> str:
     plain: dict[str, Any] = config_as_json(config)
     for name in ("processes", "workers", "threads", "save_every_s", "trackers", "validate"):
         plain.pop(name)
+    # Of practice only what there is: a run without it is the run it was before practice could be said.
+    for one in plain["rounds"]:
+        if one["practice"] is None:
+            del one["practice"]
+        if one["reinforce"]["beta"] == one["reinforce"]["kappa"] == 0.0:
+            del one["reinforce"]
+    if not any("practice" in one for one in plain["rounds"]):
+        del plain["curriculum"]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
