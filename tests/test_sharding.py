@@ -75,6 +75,16 @@ def test_one_goes_on_from_what_two_saved_and_two_from_what_one_saved(first, then
     assert_close(losses_of(tmp_path), losses_of(alone))
 
 
+@pytest.mark.slow
+def test_one_process_goes_on_from_its_own_state_to_the_same_bytes(alone, recorded, tmp_path):
+    learn(1, tmp_path, recorded, STEPS, STOP)
+    learn(1, tmp_path, recorded, STEPS)
+    assert losses_of(tmp_path) == losses_of(alone)
+    ends = [sorted((out / "states").glob("step-*"))[-1] for out in (alone, tmp_path)]
+    assert ends[0].name == ends[1].name
+    assert read_json(ends[0] / "state.json")["sha256"] == read_json(ends[1] / "state.json")["sha256"]
+
+
 def test_a_process_takes_its_own_rows_of_every_tensor_and_uneven_shares_are_refused():
     batch = make_batch(SMALL.rig, 6, 2)
     ranks = Ranks()

@@ -94,10 +94,13 @@ def load_latest(
             continue
         if meta["config"] != fingerprint(config):
             raise ValueError(f"{out} holds a run of another configuration; choose another --out or remove it")
-        if any(not (folder / f).exists() or sha256_file(folder / f) != digest for f, digest in meta["sha256"].items()):
+        # States of one process were one file without a name once; a run under way goes on.
+        digests = meta["sha256"] if "processes" in meta else {"state.safetensors": meta["sha256"]}
+        if any(not (folder / f).exists() or sha256_file(folder / f) != digest for f, digest in digests.items()):
             continue
-        for what, was, now in (("threads", meta["threads"], torch.get_num_threads()),
-                               ("processes", meta["processes"], ranks.count)):  # fmt: skip
+        pairs = (("threads", meta["threads"], torch.get_num_threads()),
+                 ("processes", meta.get("processes", 1), ranks.count))  # fmt: skip
+        for what, was, now in pairs:
             if was != now and ranks.first:
                 print(f"resuming with {now} {what} a run of {was}: not bit-exact")
         tensors = _prefixed("policy", policy.state_dict()) | _prefixed("average", average.state_dict())
@@ -126,6 +129,10 @@ def fingerprint(config: TrainConfig) -> str:
             del one["reinforce"]
     if not any("practice" in one for one in plain["rounds"]):
         del plain["curriculum"]
+    # What is as it always was is not said: a run under way goes on.
+    for name, usual in (("layout", None), ("half", True)):
+        if plain[name] == usual:
+            del plain[name]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
