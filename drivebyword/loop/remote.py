@@ -21,6 +21,8 @@ from drivebyword.loop.batching import WORLDS, Checkpoint, Networks
 from drivebyword.loop.fleet import SILENCE_S, START_S, STARTS, Done, Lookout, Worker
 
 Task = TypeVar("Task")
+HOST_S = 900.0
+"""How long a machine's networks may take to start, where they have to wait for a core."""
 MakeWorker = Callable[[Checkpoint | None], Worker]
 
 
@@ -166,9 +168,7 @@ class _Cluster:
                 self.hosts[node] = host.options(num_cpus=0, **self._on(node)).remote(files, cores, self.nice)
         places: list[str] = []
         for node, cores in machines.items():
-            self.served[node] = (
-                None if files is None else self.ray.get(self.hosts[node].checkpoint.remote(), timeout=START_S)
-            )
+            self.served[node] = None if files is None else self._served(node)
             places += [node] * (cores if files is None else WORLDS * max(1, cores // 2))
         if not places:
             raise RuntimeError("no machine of the cluster has a core to offer")
@@ -176,6 +176,17 @@ class _Cluster:
         turns = sorted(range(len(places)), key=lambda k: (places[:k].count(places[k]), k))
         for k in turns[: len(self.tasks)]:
             self._employ(places[k])
+
+    def _served(self, node: str) -> Checkpoint:
+        """Wait for a machine's networks; return where to ask them."""
+        from ray.exceptions import GetTimeoutError
+
+        try:
+            served = self.ray.get(self.hosts[node].checkpoint.remote(), timeout=HOST_S)
+        except GetTimeoutError:
+            raise RuntimeError(f"the networks on machine {node[:8]} did not start within {HOST_S:.0f} s") from None
+        assert isinstance(served, Checkpoint)
+        return served
 
     def _on(self, node: str) -> dict[str, Any]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
