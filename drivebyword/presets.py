@@ -15,7 +15,8 @@ def tiny() -> TrainConfig:
     """Return the shipped policy's run: two and a half hours on two CPU cores, from nothing."""
     from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
     from drivebyword.model.policy import PolicyConfig
-    from drivebyword.train.loop import RoundConfig, TrainConfig
+    from drivebyword.train.loop import TrainConfig
+    from drivebyword.train.rounds import RoundConfig
     from drivebyword.world import rigs
 
     rig = rigs.tiny()
@@ -57,9 +58,9 @@ def tiny_practice() -> TrainConfig:
 
     from drivebyword.core.exploration import ExplorationConfig
     from drivebyword.train.curriculum import CurriculumConfig
-    from drivebyword.train.loop import RoundConfig
     from drivebyword.train.practice import PracticeConfig
     from drivebyword.train.reinforce import ReinforceConfig
+    from drivebyword.train.rounds import RoundConfig
 
     practice = PracticeConfig(scenes=8, rollouts=6, exploration=ExplorationConfig(temperature=0.7))
     reinforce = ReinforceConfig(beta=0.5, kappa=0.1, share=0.5)
@@ -90,7 +91,7 @@ def further() -> TrainConfig:
     from dataclasses import replace
 
     from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
-    from drivebyword.train.loop import RoundConfig
+    from drivebyword.train.rounds import RoundConfig
 
     base = tiny()
     early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
@@ -117,7 +118,7 @@ def random_reader() -> TrainConfig:
     from dataclasses import replace
 
     from drivebyword.model.reader import ReaderConfig
-    from drivebyword.train.loop import RoundConfig
+    from drivebyword.train.rounds import RoundConfig
 
     base = tiny()
     policy = replace(base.policy, reader=ReaderConfig(weights="random"))

@@ -78,6 +78,25 @@ def test_a_network_that_dies_is_named(shipped):
             networks.check()
 
 
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_network_that_dies_or_stands_still_is_replaced_and_answers_the_next_episode(shipped, fault):
+    with Networks(1, hang_s=8.0) as networks:
+        driver = networks.serve(shipped)()
+        before = driver.decide(observe(0))
+        os.kill(networks._held[0].pid, fault)
+        deadline = time.monotonic() + 60
+        while not networks.replaced:
+            assert time.monotonic() < deadline, "the network was not replaced"
+            networks.tend()
+            time.sleep(0.1)
+        with pytest.raises(ConnectionError, match="is gone"):
+            driver.decide(observe(1))
+        driver.reset()
+        again = driver.decide(observe(0))
+        np.testing.assert_array_equal(again.act.steps, before.act.steps)
+        networks.check()
+
+
 def test_nobody_answers_for_a_checkpoint_that_is_not_served(shipped):
     with pytest.raises(ValueError, match="nobody serves"):
         shipped()

@@ -18,9 +18,10 @@ from drivebyword.data.files import read_json, sha256_file
 from drivebyword.model.checkpoint import from_pretrained
 from drivebyword.presets import tiny
 from drivebyword.train.curriculum import CurriculumConfig
-from drivebyword.train.loop import RoundConfig, learning_rate, train
+from drivebyword.train.loop import learning_rate, train
 from drivebyword.train.practice import PracticeConfig
 from drivebyword.train.reinforce import ReinforceConfig
+from drivebyword.train.rounds import RoundConfig
 from drivebyword.train.state import fingerprint
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("train_small.py"))]

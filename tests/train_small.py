@@ -6,9 +6,10 @@ from pathlib import Path
 
 from drivebyword.presets import tiny
 from drivebyword.train.credit import CreditConfig
-from drivebyword.train.loop import RoundConfig, TrainConfig, train
+from drivebyword.train.loop import TrainConfig, train
 from drivebyword.train.practice import PracticeConfig
 from drivebyword.train.reinforce import ReinforceConfig
+from drivebyword.train.rounds import RoundConfig
 
 
 def small(steps: int = 10) -> TrainConfig:

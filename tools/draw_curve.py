@@ -27,7 +27,7 @@ def draw(curve: list[dict[str, Any]], log: list[dict[str, Any]], target: Path) -
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from drivebyword.evaluate.intervals import wilson
+    from drivebyword.core.rates import wilson
 
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.2, 5.0), sharex=True, height_ratios=(3, 2), layout="tight")
     for rescued, colour, name in (

@@ -129,15 +129,17 @@ class Bench:
     world: frames per CPU-second. latency: milliseconds a decision. size: parameters, operations and floors of every
     preset. routes: which experts are asked, by family, side of the road and sensor. parallel: two worlds against one,
     memory, reset. fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks.
-    repeats: the same scenes in three processes, byte by byte.
+    repeats: the same scenes in three processes, byte by byte. faults: worlds killed and stopped while a policy trains.
     """
 
-    what: tyro.conf.Positional[Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats"]]
+    what: tyro.conf.Positional[
+        Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats", "faults"]
+    ]
     """What to measure."""
     share: float = 1.0
-    """latency, routes, parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
+    """latency, routes, parallel, fuzz, soak, repeats, faults: how much of the whole to run, e.g. 0.01."""
     policy: str = "tiny"
-    """latency, routes: whose decisions."""
+    """latency, routes: whose decisions; faults: the preset that trains."""
     engine: str = "torch"
     """latency: what computes, torch, onnx or onnx-int8."""
     out: Path = Path("out/bench")
@@ -201,6 +203,11 @@ class Bench:
                 from drivebyword.evaluate.repeats import bench_repeats
 
                 return bench_repeats(self.share)
+            case "faults":
+                from drivebyword.evaluate.faults import bench_faults
+                from drivebyword.presets import preset
+
+                return bench_faults(preset(self.policy), self.share)
 
 
 def command() -> str:

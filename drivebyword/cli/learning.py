@@ -26,6 +26,8 @@ class Collect:
     """Who drives: a checkpoint, or the expert without one."""
     processes: int = 2
     """Cores to use."""
+    workers: str | None = None
+    """ray://HOST:10001 to drive on a Ray cluster (ray://auto: the one this machine belongs to)."""
 
     def run(self) -> int:
         """Collect and count."""
@@ -37,7 +39,12 @@ class Collect:
         seeds = _seed_range(self.seeds)
         done = collect(
             CollectConfig(
-                out=self.out, scenario=self.scenario, seeds=seeds, checkpoint=self.checkpoint, processes=self.processes
+                out=self.out,
+                scenario=self.scenario,
+                seeds=seeds,
+                checkpoint=self.checkpoint,
+                processes=self.processes,
+                workers=self.workers,
             ),
             tiny(),
         )
@@ -65,31 +72,46 @@ class Train:
     """The decoder stays as it is, with adapters of this rank beside its matrices; without, everything learns."""
     data: tuple[Path, ...] = ()
     """Recorded data sets to learn from, besides what the run drives itself."""
+    layout: str | None = None
+    """What the fields of sets made elsewhere mean: l2d, or a JSON file."""
     processes: int = 2
     """Cores to use."""
+    workers: str | None = None
+    """ray://HOST:10001 to drive on a Ray cluster (ray://auto: the one this machine belongs to)."""
     threads: int = 1
     """CPU threads of the optimiser; the policy drives on the other cores meanwhile."""
     seed: int | None = None
     """Seed of weights, scenes and batches; the preset's own without it."""
+    validate: int = 0
+    """Validation scenes that each round's policy drives alone; their success is shown with its interval."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Who is told how it goes, besides log.jsonl: tensorboard, trackio, wandb."""
 
     def run(self) -> int:
         """Train."""
         from dataclasses import replace
 
+        from drivebyword.data.layout import find_layout
         from drivebyword.model.adapters import AdapterConfig
         from drivebyword.presets import preset
         from drivebyword.train.loop import train
 
         chosen = preset(self.preset)
+        if self.layout is not None:
+            find_layout(self.layout)  # Before any scene is driven.
         config = replace(
             chosen,
             start=self.start,
             decoder_weights=self.decoder_weights or chosen.decoder_weights,
             adapters=chosen.adapters if self.rank is None else AdapterConfig(rank=self.rank),
             data=self.data,
+            layout=self.layout,
             processes=self.processes,
+            workers=self.workers,
             threads=self.threads,
             seed=chosen.seed if self.seed is None else self.seed,
+            validate=self.validate,
+            trackers=self.trackers,
         )
         print(f"checkpoint: {train(config, self.out)}")
         return 0

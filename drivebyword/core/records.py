@@ -135,6 +135,8 @@ INTENTS = (
     "lane_right",
 )
 JUNCTION_INTENTS = INTENTS[2:8]
+UNREAD = "unread"
+"""Stands in place of an intent where nobody wrote down what a sentence means: recordings made elsewhere."""
 
 
 def other_side(intent: str) -> str:
@@ -151,7 +153,7 @@ class InstructionRecord:
     """Decision at which it was typed."""
     sentence: str
     intent: str
-    """One of INTENTS: the meaning the world judges by."""
+    """One of INTENTS: the meaning the world judges by; UNREAD in recordings made elsewhere."""
     deadline_s: float
     outcome: str = "pending"
     """pending, fulfilled, missed (deadline or wrong branch) or unfeasible (the road has no such branch)."""

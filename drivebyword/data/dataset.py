@@ -69,6 +69,11 @@ def parts(root: str | Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(TEMPORARY_PREFIX))
 
 
+def is_ours(root: Path) -> bool:
+    """Tell whether a folder holds a set of ours, or at least none made elsewhere."""
+    return (root / "meta" / "drivebyword.json").exists() or not (root / "meta" / "info.json").exists()
+
+
 class DatasetWriter:
     """Records episodes into one folder; any number of processes may each hold a writer to the same folder."""
 
@@ -202,10 +207,10 @@ class Dataset:
         self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(f"{self.root} is not a folder: record a data set there first")
-        if (self.root / "meta" / "info.json").exists() and not (self.root / "meta" / "drivebyword.json").exists():
+        if not is_ours(self.root):
             raise ValueError(
                 f"{self.root}: meta/drivebyword.json is missing: a LeRobot set made elsewhere; "
-                "read it with data.importers.load_foreign_columns"
+                "say what its fields mean with --layout l2d, or --layout FILE.json"
             )
         meta = load_meta(self.root)
         self.episodes: list[EpisodeEntry] = []

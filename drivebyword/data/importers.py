@@ -15,6 +15,18 @@ from drivebyword.data.schema import from_arrow
 from drivebyword.data.verify import require_fields, require_name
 
 
+def lerobot_info(root: Path) -> dict[str, Any]:
+    """Return a set's `meta/info.json`. Raises ValueError where it is no LeRobot v3.0 set."""
+    path = root / "meta" / "info.json"
+    if not path.exists():
+        raise ValueError(f"{path} is missing: not a LeRobot v3.0 data set")
+    info: dict[str, Any] = read_json(path)
+    version = info.get("codebase_version")
+    if version != CODEBASE_VERSION:
+        raise ValueError(f"{path}: field codebase_version is {version}, only v3.0 can be read")
+    return info
+
+
 def load_foreign_columns(root: str | Path, names: Mapping[str, str]) -> dict[str, Any]:
     """Read columns of any LeRobot v3.0 set, e.g. L2D, over all frames.
 
@@ -23,12 +35,7 @@ def load_foreign_columns(root: str | Path, names: Mapping[str, str]) -> dict[str
         names: Our name for a column -> its name there. Names are mapped, never guessed.
     """
     root = Path(root)
-    if not (root / "meta" / "info.json").exists():
-        raise ValueError(f"{root / 'meta/info.json'} is missing: not a LeRobot v3.0 data set")
-    info = read_json(root / "meta" / "info.json")
-    version = info.get("codebase_version")
-    if version != CODEBASE_VERSION:
-        raise ValueError(f"{root / 'meta/info.json'}: field codebase_version is {version}, only v3.0 can be read")
+    info = lerobot_info(root)
     features = info.get("features", {})
     for theirs in names.values():
         require_name(theirs, list(features), f"{root / 'meta/info.json'}: field")

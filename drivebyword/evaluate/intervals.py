@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import comb
 
 import numpy as np
 from jaxtyping import Float
 
-Z95 = 1.959963984540054
+from drivebyword.core.rates import Rate, wilson
+
 BOOTSTRAPS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """k of n with its Wilson 95 % interval."""
-
-    k: int
-    n: int
-    rate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +33,6 @@ class PairedDifference:
     p_value: float
     """Two-sided exact McNemar test: could the discordant scenes be a fair coin?"""
     n: int
-
-
-def wilson(k: int, n: int) -> Rate:
-    """Return the Wilson score interval of k successes in n trials; of nothing it is [0, 1]."""
-    if not 0 <= k <= n:
-        raise ValueError(f"k = {k} of n = {n} is no count: k must lie between 0 and n")
-    if n == 0:
-        return Rate(0, 0, 0.0, 0.0, 1.0)
-    p, z2 = k / n, Z95 * Z95
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    low = 0.0 if k == 0 else middle - half
-    high = 1.0 if k == n else middle + half
-    return Rate(k, n, p, low, high)
 
 
 def bootstrap_mean(values: Float[np.ndarray, " N"], seed: int = 0) -> Mean:

@@ -25,7 +25,7 @@ from drivebyword.evaluate.report import build_report, commit, write_report
 from drivebyword.evaluate.rows import Row, make_transform, reads_sensors
 from drivebyword.evaluate.suites import Suite, suite_hash
 from drivebyword.loop.batching import NUMERICS, Checkpoint, Networks
-from drivebyword.loop.fleet import Done, run_tasks, with_progress
+from drivebyword.loop.fleet import SCENE_S, Done, run_tasks, with_progress
 from drivebyword.metrics import ENDED_WELL, habits, score, worst_score
 from drivebyword.world.families import FAMILIES
 
@@ -134,10 +134,8 @@ def _drive(
         return
     with Networks(processes) as networks:
         served = {name: _served(row, networks) for name, row in rows.items()}
-        found = _surviving(partial(_make_worker, served, suite, rig), todo, networks.worlds)
+        found = _surviving(partial(_make_worker, served, suite, rig), todo, networks.worlds, networks.check)
         for done in with_progress(found, len(todo), show, lambda value: value["steps"]):
-            if done.error is not None:
-                networks.check()
             yield done.value if done.error is None else crashed(done.task, suite, done.error)
 
 
@@ -146,20 +144,18 @@ def _served(row: Row, networks: Networks) -> Row:
     return replace(row, driver=networks.serve(row.driver)) if isinstance(row.driver, Checkpoint) else row
 
 
-def _surviving(make_worker: Callable[[], Any], todo: list[Scene], processes: int) -> Iterator[Done[Scene]]:
+def _surviving(
+    make_worker: Callable[[], Any], todo: list[Scene], processes: int, check: Callable[[], None]
+) -> Iterator[Done[Scene]]:
     """Drive all scenes even when processes die: what is lost is driven once more, each alone, then given up."""
-    left = list(todo)
-    try:
-        for done in run_tasks(make_worker, list(left), processes):
-            left.remove(done.task)
+    lost = []
+    for done in run_tasks(make_worker, todo, processes, limit_s=SCENE_S, tend=check):
+        if done.lost:
+            lost.append(done.task)
+        else:
             yield done
-    except RuntimeError:
-        # A process that dies may take another scene's finished result with it: no two share one from here on.
-        for scene in left:
-            try:
-                yield from run_tasks(make_worker, [scene], 1)
-            except RuntimeError as error:
-                yield Done(scene, None, str(error))
+    for scene in lost:
+        yield from run_tasks(make_worker, [scene], 1, limit_s=SCENE_S, tend=check)
 
 
 def _make_worker(rows: dict[str, Row], suite: Suite, rig: RigConfig) -> Callable[[Scene], dict[str, Any]]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drivebyword.core.exploration import Lots
 from drivebyword.core.records import Decision, Observation
-from drivebyword.loop.fleet import end_with_parent
+from drivebyword.loop.fleet import START_S, Lookout, Pulse, end_with_parent
 
 if TYPE_CHECKING:
     from drivebyword.model.streaming import Draw, Memory, StreamingPolicy
@@ -34,6 +34,8 @@ PATIENCE_S = 0.02
 """How long who asked first waits for company."""
 RECENT_S = 0.5
 """Who has asked within this time is expected to ask again."""
+ANSWER_S = 900.0
+"""Who has waited so long for an answer gives up; the first takes longest, the network reads its weights for it."""
 
 
 NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
@@ -84,12 +86,14 @@ class AskingPolicy:
     def decide(self, observation: Observation) -> Decision:
         """Ask and wait for the answer; raises what the network's process raised, ConnectionError if it is gone."""
         if self._line is None:
-            sockets = self.checkpoint.sockets
-            self._line = Client(sockets[os.getpid() % len(sockets)])
+            self._line = _call(self.checkpoint.sockets[os.getpid() % len(self.checkpoint.sockets)])
         try:
             self._line.send(Question(self.checkpoint.folder, self._begins, observation, self._draw()))
+            if not self._line.poll(ANSWER_S):
+                raise TimeoutError
             answer = self._line.recv()
         except (EOFError, OSError) as error:
+            self._line = None  # by the next episode another process may hold the network
             raise ConnectionError("the process that holds the network is gone") from error
         self._begins = False
         if isinstance(answer, Exception):
@@ -105,17 +109,34 @@ class AskingPolicy:
         return Draw(temperature=self.lots.config.temperature, lots=self.lots.next())
 
 
+def _call(socket: str) -> Connection:
+    """Return a line to a network; it may be about to be replaced."""
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            return Client(socket)
+        except (FileNotFoundError, ConnectionError) as error:
+            if time.monotonic() > deadline:
+                raise ConnectionError("the process that holds the network is gone") from error
+            time.sleep(0.2)
+
+
 class Networks:
     """Processes that hold networks, from the first `serve` as long as the `with` lasts.
 
     Args:
         processes: Cores to use for networks and worlds together.
         nice: How much the rest of the machine goes first.
+        hang_s: A network's process that has shown no sign of life for so long is stopped or stuck.
     """
 
-    def __init__(self, processes: int, nice: int = 0) -> None:
-        self.processes, self.nice = processes, nice
+    def __init__(self, processes: int, nice: int = 0, hang_s: float = 120.0) -> None:
+        self.processes, self.nice, self.hang_s = processes, nice, hang_s
         self._held: list[SpawnProcess] = []
+        self._pulses: list[Pulse] = []
+        self._lookout = Lookout()
+        self.replaced = 0
+        """Processes that died or stood still, and were replaced."""
 
     def __enter__(self) -> Networks:
         self._folder = tempfile.TemporaryDirectory(prefix="drivebyword-")
@@ -126,7 +147,7 @@ class Networks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for held in self._held:
-            held.terminate()
+            held.kill()  # who is stopped does not hear a politer signal
             held.join()
         self._folder.cleanup()
 
@@ -142,20 +163,50 @@ class Networks:
         return replace(checkpoint, sockets=self._sockets)
 
     def _start(self) -> None:
-        context = mp.get_context("spawn")
         for socket in self._sockets:
-            ready = context.Event()
-            held = context.Process(target=_answer_calls, args=(socket, ready, self.nice), daemon=True)
-            held.start()
+            held, pulse = self._begin(socket)
             self._held.append(held)
-            while not ready.wait(0.2):
-                self.check()
+            self._pulses.append(pulse)
+        while not all(pulse.began for pulse in self._pulses):
+            self.check()
+            time.sleep(0.1)
+
+    def _begin(self, socket: str) -> tuple[SpawnProcess, Pulse]:
+        context = mp.get_context("spawn")
+        pulse = Pulse(context)
+        held = context.Process(
+            target=_answer_calls, args=(socket, pulse, self.nice), daemon=True, name="drivebyword network"
+        )
+        held.start()
+        return held, pulse
+
+    def _fates(self) -> list[str | None]:
+        """Say of every process why it no longer answers; None where it does."""
+        self._lookout.look()
+        return [
+            f"died with exit code {held.exitcode}"
+            if not held.is_alive()
+            else f"stood still for {self.hang_s:.0f} s"
+            if pulse.silent_s(self._lookout.resumed) > (self.hang_s if pulse.began else START_S)
+            else None
+            for held, pulse in zip(self._held, self._pulses, strict=True)
+        ]
 
     def check(self) -> None:
-        """Raise RuntimeError if a network's process has died: nobody it served can be judged."""
-        for held in self._held:
-            if not held.is_alive():
-                raise RuntimeError(f"the process that holds the network died with exit code {held.exitcode}")
+        """Raise RuntimeError if a network's process has died or hangs: nobody it served can be judged."""
+        for fate in self._fates():
+            if fate is not None:
+                raise RuntimeError(f"the process that holds the network {fate}")
+
+    def tend(self) -> None:
+        """Replace processes that have died or hang: what asked them fails, what comes next is answered."""
+        for k, fate in enumerate(self._fates()):
+            if fate is not None:
+                self._held[k].kill()
+                self._held[k].join()
+                Path(self._sockets[k]).unlink(missing_ok=True)
+                self._held[k], self._pulses[k] = self._begin(self._sockets[k])
+                self.replaced += 1
 
 
 @dataclass(slots=True)
@@ -231,7 +282,7 @@ class _Switchboard:
             return [error] if len(group) == 1 else [answer for one in group for answer in self._decide(folder, [one])]
 
 
-def _answer_calls(socket: str, ready: mp.synchronize.Event, nice: int) -> None:
+def _answer_calls(socket: str, pulse: Pulse, nice: int) -> None:
     """Hold networks and answer until ended; runs in its own process."""
     end_with_parent()
     os.nice(nice)
@@ -246,7 +297,7 @@ def _answer_calls(socket: str, ready: mp.synchronize.Event, nice: int) -> None:
                 bell.send_bytes(b"!")
 
         Thread(target=accept, daemon=True).start()
-        ready.set()
+        pulse.keep_beating()
         while True:
             asking = any(driver.question for driver in switchboard.drivers.values())
             for line in wait([called, *switchboard.drivers], timeout=PATIENCE_S / 4 if asking else None):

@@ -92,6 +92,8 @@ class MixtureOfExperts(nn.Module):
         self.top, self.balance_rate = top, balance_rate
         self.routing = routing or RoutingConfig(shares=top > 1)
         self.chosen: Tensor | None = None
+        self.everywhere: Callable[[Tensor], Tensor] | None = None
+        """Sums a load over the processes that share the policy; None: there is one process."""
         self.router = nn.Linear(width, experts, bias=False)
         self.register_buffer("bias", torch.zeros(experts))
         limit = self.routing.limit
@@ -107,7 +109,8 @@ class MixtureOfExperts(nn.Module):
         self.chosen = chosen
         load = torch.bincount(chosen.flatten(), minlength=len(self.experts))
         if self.training and torch.is_grad_enabled():
-            self.bias += self.balance_rate * (load.float().mean() - load).sign()
+            balance = load if self.everywhere is None else self.everywhere(load)
+            self.bias += self.balance_rate * (balance.float().mean() - balance).sign()
         # Tokens sorted by expert: one gather in, two matrix products per expert, one gather out.
         order = chosen.flatten().argsort(stable=True)
         back = torch.empty_like(order)
@@ -116,7 +119,9 @@ class MixtureOfExperts(nn.Module):
             flat = flat.to(torch.get_autocast_dtype(x.device.type))
         sorted_tokens = _reorder(flat.repeat_interleave(self.top, 0) if self.top > 1 else flat, order, back)
         parts = sorted_tokens.split(load.tolist())
-        done = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True) if len(part)])
+        # Processes that share the policy exchange gradients of all experts, also of those that got nothing here.
+        asked = (pair for pair in zip(self.experts, parts, strict=True) if len(pair[1]) or self.everywhere is not None)
+        done = torch.cat([expert(part) for expert, part in asked])
         routed = _reorder(done, back, order) * gate.to(done.dtype).reshape(-1, 1)
         mixed = routed.unflatten(0, (-1, self.top)).sum(1) if self.top > 1 else routed
         mixed = mixed.reshape(x.shape)

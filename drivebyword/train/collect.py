@@ -8,16 +8,19 @@ Every finished scene is one part on disk; a killed run, started again, drives on
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from drivebyword.core.rig import RigConfig
 from drivebyword.core.seeds import require_training_seed
+from drivebyword.data.parcel import Parcel, packed, unpacked
 from drivebyword.loop.batching import Checkpoint, Networks
-from drivebyword.loop.fleet import run_tasks, with_progress
+from drivebyword.loop.fleet import SCENE_S, Done, run_tasks, with_progress
+from drivebyword.loop.remote import run_tasks_on_ray
 from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
 
 
@@ -37,6 +40,8 @@ class CollectConfig:
     """With a checkpoint: whether the guard checks what it does."""
     disturbance: DisturbanceConfig | None = DisturbanceConfig()
     processes: int = 2
+    workers: str | None = None
+    """Whose cores: `ray://HOST:PORT` for a Ray cluster's, None for this machine's."""
     finalize: bool = True
     """Merge the parts into one LeRobot dataset at the end."""
 
@@ -71,17 +76,14 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
     started, frames, successes, failed, ended = time.monotonic(), 0, 0, list[str](), dict[str, int]()
     # Whoever learns meanwhile from what a checkpoint drives goes first.
     nice = 0 if config.checkpoint is None else 10
-    with Networks(config.processes, nice) as networks:
-        driver = networks.serve(Checkpoint(config.checkpoint)) if config.checkpoint is not None and todo else None
-        finished = run_tasks(partial(_make_worker, config, rig, driver), todo, networks.worlds, nice)
-        for done in with_progress(finished, len(todo), show_progress, lambda value: value[0]):
-            if done.error is not None:
-                networks.check()
-                failed.append(f"seed {done.task}: {done.error}")
-                continue
-            frames += done.value[0]
-            ended[done.value[1]] = ended.get(done.value[1], 0) + 1
-            successes += done.value[2]
+    drive = _drive_here if config.workers is None else _drive_there
+    for done in with_progress(drive(config, rig, todo, nice), len(todo), show_progress, lambda value: value[0]):
+        if done.error is not None:
+            failed.append(f"seed {done.task}: {done.error}")
+            continue
+        frames += done.value[0]
+        ended[done.value[1]] = ended.get(done.value[1], 0) + 1
+        successes += done.value[2]
     if config.finalize:
         writer.finalize()
     return Collected(
@@ -92,6 +94,40 @@ def collect(config: CollectConfig, rig: RigConfig, show_progress: bool = True) -
         ended=ended,
         successes=successes,
     )
+
+
+def _drive_here(config: CollectConfig, rig: RigConfig, todo: list[int], nice: int) -> Iterator[Done[int]]:
+    """Drive on this machine's cores."""
+    with Networks(config.processes, nice) as networks:
+        driver = networks.serve(Checkpoint(config.checkpoint)) if config.checkpoint is not None and todo else None
+        make = partial(_make_worker, config, rig, driver)
+        yield from run_tasks(make, todo, networks.worlds, nice, limit_s=SCENE_S, tend=networks.tend)
+
+
+def _drive_there(config: CollectConfig, rig: RigConfig, todo: list[int], nice: int) -> Iterator[Done[int]]:
+    """Drive on a cluster's cores; episodes come home as they were recorded there."""
+    assert config.workers is not None
+    make = partial(_make_distant_worker, config, rig)
+    for done in run_tasks_on_ray(config.workers, make, todo, config.checkpoint, nice, limit_s=SCENE_S):
+        if done.error is not None:
+            yield done
+            continue
+        value, parcel = done.value
+        unpacked(parcel, config.out)
+        yield replace(done, value=value)
+
+
+def _make_distant_worker(
+    config: CollectConfig, rig: RigConfig, checkpoint: Checkpoint | None
+) -> Callable[[int], tuple[tuple[int, str, bool], Parcel]]:
+    """Return what drives one seed and sends its part along."""
+    folder = tempfile.TemporaryDirectory(prefix="drivebyword-")
+    work = _make_worker(replace(config, out=Path(folder.name)), rig, checkpoint)
+
+    def work_and_pack(seed: int) -> tuple[tuple[int, str, bool], Parcel]:
+        return work(seed), packed(Path(folder.name))
+
+    return work_and_pack
 
 
 def _make_worker(

@@ -20,19 +20,16 @@ import copy
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from drivebyword.core.rig import RigConfig
-from drivebyword.data.dataset import Dataset
 from drivebyword.data.files import write_json
-from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
-from drivebyword.model.adapters import AdapterConfig, adapt, folded, learning
-from drivebyword.model.checkpoint import from_pretrained, save_pretrained
+from drivebyword.data.foreign import ForeignSet, opened
+from drivebyword.model.adapters import AdapterConfig, adapt, learning
+from drivebyword.model.checkpoint import from_pretrained
 from drivebyword.model.language import adopt
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
@@ -50,36 +47,14 @@ from drivebyword.train.practice import (
     read_groups,
 )
 from drivebyword.train.reinforce import Experience, Practice, Practised, ReinforceConfig
+from drivebyword.train.rounds import RoundConfig
+from drivebyword.train.sharding import Ranks, whole
 from drivebyword.train.spent import Spent
 from drivebyword.train.state import RunState, load_latest, save_state
 from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig, build_table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundConfig:
-    """One round: scenes to drive and steps to take."""
-
-    demonstrations: int = 0
-    """Scenes the expert drives before the round's first step."""
-    scenario: str | None = None
-    """What the round's scenes are; None: the run's."""
-    disturbance: DisturbanceConfig = DisturbanceConfig()
-    """What pushes the car about in the round's scenes, whoever drives."""
-    rollouts: int = 0
-    """Scenes the policy drives during the round's steps; the expert relabels them for the next round."""
-    rescue: RescueConfig | None = None
-    """When the expert takes over in the rollouts."""
-    guarded: bool = False
-    """Drive the rollouts guarded: a guard stops the car in places where no demonstration ever stood."""
-    steps: int = 500
-    frames: int = 1
-    """Frames in a training window."""
-    batch: int = 32
-    """Windows in a batch."""
-    practice: PracticeConfig | None = None
-    """Scenes the policy drives several times by lot during the round's steps, for the rounds after it."""
-    reinforce: ReinforceConfig = ReinforceConfig()
-    """What the round makes of earlier rounds' practice; pure imitation is its beta = 0."""
+from drivebyword.train.trackers import require_trackers
+from drivebyword.train.validate import validate
+from drivebyword.train.weights import groups_of, save_average, take_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +73,8 @@ class TrainConfig:
     """Which parts of the policy stay as they are, with adapters beside them; None: everything learns."""
     data: tuple[Path, ...] = ()
     """Recorded data sets to learn from, besides what the run drives itself."""
+    layout: str | None = None
+    """What the fields of those made elsewhere mean: `l2d` or a JSON file (`data.layout`); None: all are ours."""
     scenario: str = "town-mixed"
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
@@ -114,10 +91,18 @@ class TrainConfig:
     recent: float = 1.5
     """How much more often a frame of the policy's own driving is drawn than a demonstration's."""
     save_every_s: float = 180.0
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Who is told how it goes, besides `log.jsonl`: tensorboard, trackio, wandb."""
+    validate: int = 0
+    """Validation scenes that each round's policy drives alone, beside its rollouts; 0: none."""
     processes: int = 2
     """Processes that drive; one core fewer while the optimiser also works."""
+    workers: str | None = None
+    """Who drives: `ray://HOST:PORT` for a Ray cluster, None for processes on this machine."""
     threads: int = 1
     seed: int = 0
+    half: bool = True
+    """Multiply in bfloat16; else in float32, to compare runs to the last digit."""
 
     @property
     def steps(self) -> int:
@@ -145,24 +130,34 @@ class _Run:
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         self.config, self.out, self.show = config, out, show
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        require_trackers(config.trackers)
+        self.ranks = Ranks()
+        if self.ranks.count > 1 and any(plan.practice for plan in config.rounds):
+            raise ValueError("practice runs in one process: start it without torchrun, or choose another preset")
+        self.device = self.ranks.device
         out.mkdir(parents=True, exist_ok=True)
         self.policy = Policy(config.policy).to(self.device)
         taken = adopt(self.policy.decoder, config.decoder_weights).lines() if config.decoder_weights else []
         if config.start is not None:
-            _take_weights(self.policy, config.start)
+            take_weights(self.policy, config.start)
         if config.adapters is not None:
             self.policy = adapt(self.policy, config.adapters).to(self.device)
         self.average = copy.deepcopy(self.policy)
+        self.ranks.shard(self.policy)
+        self.ranks.shard(self.average)
         self.optimizer = torch.optim.AdamW(
-            _groups(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+            groups_of(self.policy, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.teacher = Teacher(config.loss, config.policy, self.device)
+        self.teacher.mean = self.ranks.mean
         self.state = RunState(step=0, decisions=0, seconds=0.0)
-        restored = load_latest(out, config, self.policy, self.average, self.optimizer)
+        restored = load_latest(out, config, self.policy, self.average, self.optimizer, self.ranks)
         if restored is not None:
             self.state = restored
-        self.log = TrainLog(out, self.state.step, show)
+        # Every process logs the same numbers; those of the others are kept apart.
+        own = out if self.ranks.first else out / "ranks" / str(self.ranks.rank)
+        trackers = config.trackers if self.ranks.first else ()
+        self.log = TrainLog(own, self.state.step, config.steps, show and self.ranks.first, trackers)
         if restored is None:
             for line in taken:
                 self.log.note(f"decoder, from {config.decoder_weights}: {line}")
@@ -181,18 +176,24 @@ class _Run:
         first_step = 0
         for number, plan in enumerate(self.config.rounds):
             if plan.demonstrations:
-                self._collect(self._demonstrations(number, plan))
+                if self.ranks.first:
+                    self._collect(self._demonstrations(number, plan))
+                self._fetch(self._demonstrations(number, plan))
             finished = self.state.step >= first_step + plan.steps
             driver = self.out / f"round-{number}" / "driver"
-            if (plan.rollouts or plan.practice) and not (driver / "manifest.json").exists():
+            if (plan.rollouts or plan.practice) and self.ranks.agree(not (driver / "manifest.json").exists()):
                 self._save_policy(driver, self._memory(number))
-                write_json(driver / "at.json", {"decisions": self.state.decisions, "minutes": self.state.seconds / 60})
+                if self.ranks.first:
+                    at = {"decisions": self.state.decisions, "minutes": self.state.seconds / 60}
+                    write_json(driver / "at.json", at)
             with ThreadPoolExecutor(1) as aside:
-                driving = aside.submit(self._roll_out, number, plan)
+                driving = aside.submit(self._roll_out, number, plan if self.ranks.first else replace(plan, rollouts=0))
                 if not finished:
                     self._learn(number, plan, first_step)
                     self._save()
                 driving.result()
+            if plan.rollouts:
+                self._fetch(self._rollouts(number, plan))
             self.state.curriculum = self.curriculum.state()
             self._account(number, plan, finished)
             first_step += plan.steps
@@ -219,6 +220,7 @@ class _Run:
             disturbance=plan.disturbance,
             scenario=plan.scenario or self.config.scenario,
             processes=self.config.processes,
+            workers=self.config.workers,
             finalize=False,
         )
 
@@ -229,22 +231,29 @@ class _Run:
             self._practise(number, driver, plan.practice)
         if not plan.rollouts:
             return
-        base = number * 10_000 + self.config.seed * 100_000 + 5_000
-        self._collect(
-            CollectConfig(
-                out=self.out / f"round-{number}" / "rollouts",
-                seeds=(base, base + plan.rollouts),
-                checkpoint=driver,
-                rescue=plan.rescue,
-                guarded=plan.guarded,
-                disturbance=plan.disturbance,
-                scenario=plan.scenario or self.config.scenario,
-                processes=max(1, self.config.processes - 1),
-                finalize=False,
-            ),
-        )
+        config = self._rollouts(number, plan)
+        self._collect(config)
         if plan.rescue is None and any(one.practice for one in self.config.rounds):
-            self.curriculum.learn(driven_outcomes(self.out / f"round-{number}" / "rollouts"))
+            self.curriculum.learn(driven_outcomes(config.out))
+        if self.config.validate and config.checkpoint is not None:
+            scenes, processes = self.config.validate, config.processes
+            rate = validate(config.checkpoint, self.config.rig, self.config.scenario, scenes, processes)
+            self.log.validated(config.checkpoint, rate)
+
+    def _rollouts(self, number: int, plan: RoundConfig) -> CollectConfig:
+        base = number * 10_000 + self.config.seed * 100_000 + 5_000
+        return CollectConfig(
+            out=self.out / f"round-{number}" / "rollouts",
+            seeds=(base, base + plan.rollouts),
+            checkpoint=self.out / f"round-{number}" / "driver",
+            rescue=plan.rescue,
+            guarded=plan.guarded,
+            disturbance=plan.disturbance,
+            scenario=plan.scenario or self.config.scenario,
+            processes=max(1, self.config.processes - 1),
+            workers=self.config.workers,
+            finalize=False,
+        )
 
     def _practise(self, number: int, driver: Path, practice: PracticeConfig) -> None:
         """Drive the round's groups and keep what they earned; what failed decides where to practise next."""
@@ -273,19 +282,28 @@ class _Run:
                 self.log.point(config.checkpoint, done, config.rescue is not None)
         self._add(config.out, 1.0 if config.checkpoint is None else self.config.recent)
 
+    def _fetch(self, config: CollectConfig) -> None:
+        """Add what the first process has driven to the other processes' tables."""
+        self.ranks.wait()
+        if not self.ranks.first:
+            self._add(config.out, 1.0 if config.checkpoint is None else self.config.recent)
+
     def _add(self, folder: Path, weight: float = 1.0) -> list[tuple[str, int, str]]:
         """Add a data set's frames to the tables; return its episodes in their order."""
-        recorded = Dataset(folder)
-        table = build_table(recorded, self.config.policy.grammar.future_steps, self.config.sampling)
+        layout = self.config.layout if folder in self.config.data else None
+        recorded = opened(folder, layout, self.config.rig)
+        horizon = self.config.policy.grammar.future_steps
+        table = build_table(recorded, horizon, self.config.sampling, self.config.rig, self.out)
         table.weight *= weight
         self.tables.append(table)
-        return [(entry.scenario, entry.seed, entry.driver) for entry in recorded.episodes]
+        return [] if isinstance(recorded, ForeignSet) else [(e.scenario, e.seed, e.driver) for e in recorded.episodes]
 
     # ------------------------------------------------------------------ learning
 
     def _learn(self, number: int, plan: RoundConfig, first_step: int) -> None:
         """Take the round's steps from wherever the run stands, on the frames driven before the round."""
         frames = Frames(list(self.tables))
+        self.teacher.read(frames)
         practice = self._fresh(number, plan.reinforce)
         sampler = Sampler(frames, self.config.sampling, self.config.rig.sensor_names(), self.config.seed)
         self.policy.train()
@@ -303,9 +321,10 @@ class _Run:
             self.state.decisions += plan.batch * plan.frames
             self.state.seconds += time.monotonic() - started
             self.log.step(self.state, self.config.steps, losses, rate, norm)
-            if time.monotonic() - self.saved_at > self.config.save_every_s:
+            if self.ranks.agree(time.monotonic() - self.saved_at > self.config.save_every_s):
                 with self.spent.on("saving"):
                     self._save()
+        self.log.progress.rest()
 
     def _fresh(self, number: int, config: ReinforceConfig) -> Practice | None:
         """Return the practice of the last rounds, or None where nothing is to be learned from it."""
@@ -327,15 +346,17 @@ class _Run:
         """Take one optimiser step; return losses and the gradient's norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16):
+        rows = len(batch[1].intent)
+        batch = (self.ranks.share(batch[0], rows), self.ranks.share(batch[1], rows))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half):
             losses = self.teacher.losses(self.policy, batch, practised)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(learning(self.policy), self.config.clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(learning(self.policy), self.config.clip))
         if not torch.isfinite(norm):
             raise RuntimeError("the gradient is not finite; start the run again to go on from its last state")
         self.optimizer.step()
-        return {name: value.item() for name, value in losses.items()}, float(norm)
+        return self.ranks.losses(losses), float(norm)
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
@@ -347,7 +368,7 @@ class _Run:
             kept.copy_(fresh)
 
     def _save(self) -> None:
-        save_state(self.out, self.config, self.state, self.policy, self.average, self.optimizer)
+        save_state(self.out, self.config, self.state, self.policy, self.average, self.optimizer, self.ranks)
         self.saved_at = time.monotonic()
 
     def _memory(self, number: int) -> int:
@@ -355,45 +376,4 @@ class _Run:
         return max([plan.frames for plan in self.config.rounds[:number]], default=1)
 
     def _save_policy(self, folder: Path, window: int) -> None:
-        """Save the average as a policy that remembers `window` frames."""
-        stream = replace(self.config.policy.stream, window=window)
-        policy = Policy(replace(self.config.policy, stream=stream))
-        wanted = policy.state_dict()
-        held = folded(self.average).state_dict()
-        cut = {name: held[name][tuple(slice(n) for n in value.shape)] for name, value in wanted.items()}
-        policy.load_state_dict(cut)
-        save_pretrained(policy, folder)
-
-
-def _take_weights(policy: Policy, folder: Path) -> None:
-    """Begin with a checkpoint's weights. Raises ValueError where its architecture is another."""
-    given = from_pretrained(folder)
-    # It may read words another way, and remember fewer frames: what it lacks of a longer memory starts as drawn.
-    if replace(given.config, stream=policy.config.stream, reader=policy.config.reader) != policy.config:
-        raise ValueError(f"{folder} is of another architecture than the run's policy; choose its preset, or no --start")
-    own = policy.state_dict()
-    for name, value in given.state_dict().items():
-        own[name][tuple(slice(n) for n in value.shape)] = value
-    policy.load_state_dict(own)
-
-
-def _groups(policy: Policy, decay: float) -> list[dict[str, Any]]:
-    """Decay matrices, not gains, biases and embeddings of one row."""
-    matrices = [p for p in learning(policy) if p.ndim >= 2]
-    others = [p for p in learning(policy) if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def config_as_json(config: TrainConfig) -> dict[str, Any]:
-    """Return the whole configuration as plain values."""
-    return _plain(asdict(config))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (np.floating, np.integer)):
-        return value.item()
-    return str(value) if isinstance(value, Path) else value
+        save_average(self.average, self.config.policy, self.config.adapters, window, folder, self.ranks)

@@ -8,13 +8,14 @@ behind the sentence.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -72,7 +73,7 @@ class Wordings:
     mask: Bool[Tensor, "W L"]
     of_intent: dict[int, Int[np.ndarray, " n"]]
     row_of: dict[str, int] = field(default_factory=dict)
-    """Where each sentence stands."""
+    """Where each sentence stands: those whose intent is known, and those that came with recordings made elsewhere."""
 
 
 class Teacher:
@@ -82,6 +83,9 @@ class Teacher:
         self, config: LossConfig, policy: PolicyConfig, device: torch.device, wordings: Wordings | None = None
     ) -> None:
         self.config, self.grammar, self.device = config, policy.grammar, device
+        self.reader = policy.reader
+        self.mean: Callable[[Tensor], Tensor] = lambda value: value
+        """Averages a count over the processes that share a batch."""
         self.wordings = wordings or read_wordings(policy)
         self.word_scale = float(self.wordings.states[self.wordings.mask].float().std())
         self.soft = _soft_targets(policy, config.spread).to(device)
@@ -91,7 +95,7 @@ class Teacher:
     def batch(self, frames: Frames, draw: Draw) -> tuple[Batch, Targets]:
         """Gather drawn frames and give each window one wording of its sentence's meaning."""
         index, light = draw.index, frames.light
-        rows, intent = self._words(light["intent"][index[:, -1]], draw.wording)
+        rows, intent = self._words(light["intent"][index[:, -1]], light["said"][index[:, -1]], draw.wording)
         words, spoken = torch.from_numpy(np.maximum(rows, 0)), torch.from_numpy(rows >= 0)
         states, heard = self._blurred(self.wordings.states[words], self.wordings.mask[words], draw.seed)
         batch = Batch(
@@ -114,7 +118,7 @@ class Teacher:
         return batch.to(self.device), targets
 
     def _words(
-        self, intent: Int[np.ndarray, " B"], wording: Float[np.ndarray, " B"]
+        self, intent: Int[np.ndarray, " B"], said: Shaped[np.ndarray, " B"], wording: Float[np.ndarray, " B"]
     ) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
         """Pick a training sentence for each intent; return its row, -1 where nothing is said, and its meaning."""
         follow, null = INTENTS.index("follow"), INTENTS.index("null")
@@ -122,6 +126,9 @@ class Teacher:
         rows, meanings = np.full(len(intent), -1), intent.copy()
         for k, (meaning, draw) in enumerate(zip(intent, wording, strict=True)):
             share = draw
+            if said[k] is not None:
+                rows[k] = self.wordings.row_of[said[k]]
+                continue
             if meaning == follow:
                 if draw < chatter:
                     meanings[k] = null
@@ -132,6 +139,26 @@ class Teacher:
             rows_of = self.wordings.of_intent[int(meanings[k])]
             rows[k] = rows_of[min(int(share * len(rows_of)), len(rows_of) - 1)]
         return rows, meanings
+
+    def read(self, frames: Frames) -> None:
+        """Read sentences of recordings made elsewhere that were not read yet."""
+        from drivebyword.model.reader import Reader
+
+        new = sorted({s for s in frames.light["said"] if s is not None} - self.wordings.row_of.keys())
+        if not new:
+            return
+        known = self.wordings
+        states, mask = Reader(self.reader).encode_all(new)
+        longest = max(states.shape[1], known.states.shape[1])
+        both = [functional.pad(s, (0, 0, 0, longest - s.shape[1])) for s in (known.states, states)]
+        heard = [functional.pad(m, (0, longest - m.shape[1])) for m in (known.mask, mask)]
+        rows = {sentence: len(known.states) + k for k, sentence in enumerate(new)}
+        self.wordings = Wordings(
+            states=torch.cat(both),
+            mask=torch.cat(heard),
+            of_intent=known.of_intent,
+            row_of={**known.row_of, **rows},
+        )
 
     def _blurred(
         self, states: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"], seed: int
@@ -158,24 +185,35 @@ class Teacher:
     def imitation(self, batch: Batch, target: Targets, answer: Output) -> dict[str, Tensor]:
         """Return what the demonstrations' rows cost."""
         trained = target.trained.float()
-        count = trained.sum().clamp(min=1.0)
+        count = self.mean(trained.sum()).clamp(min=1.0)
         known = batch.tokens >= 0
         wanted = self.soft[batch.tokens.clamp(min=0)]
         each = -(wanted * answer.logits.float().log_softmax(-1).clamp(min=-50.0)).sum(-1)
         each = each * known * trained[..., None]
         reason = each[..., :3].sum() / count
         act = (each[..., 3:] * self.weights).sum() / count / self.weights.sum()
-        gap = (answer.plan.float() - target.plan).abs().sum(-1) * self.path_scale
+        gap = _known(answer.plan.float(), target.plan).abs().sum(-1) * self.path_scale
         plan = (gap.mean(-1) * trained).sum() / count
-        miss = functional.smooth_l1_loss(answer.speed.float(), target.speed, reduction="none")
+        gap_in_speed = _known(answer.speed.float(), target.speed)
+        miss = functional.smooth_l1_loss(gap_in_speed, torch.zeros_like(gap_in_speed), reduction="none")
         speed = (miss * trained).sum() / count
-        blur = functional.binary_cross_entropy_with_logits(answer.affordances, target.affordances, reduction="none")
+        labelled = target.affordances.isfinite()
+        wanted_seen = target.affordances.nan_to_num()
+        blur = functional.binary_cross_entropy_with_logits(answer.affordances, wanted_seen, reduction="none") * labelled
         seen = (blur.mean(-1) * trained).sum() / count
-        intent = functional.cross_entropy(answer.intent.float(), target.intent)
+        meant = self.mean((target.intent >= 0).sum()).clamp(min=1)
+        intent = (
+            functional.cross_entropy(answer.intent.float(), target.intent, ignore_index=-1, reduction="sum") / meant
+        )
         c = self.config
         parts = {"reason": reason / 3.0, "plan": plan, "speed": speed, "affordances": seen, "intent": intent}
         loss = 3.0 * act + sum(getattr(c, name) * value for name, value in parts.items())
         return {"loss": loss, "act": act, **parts}
+
+
+def _known(answer: Tensor, target: Tensor) -> Tensor:
+    """Return answer less target, 0 where the target is not known (NaN)."""
+    return torch.where(target.isfinite(), answer - target.nan_to_num(), 0.0)
 
 
 def seen_in(frames: Frames, index: Int[np.ndarray, "B T"]) -> dict[str, Any]:

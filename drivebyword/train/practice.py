@@ -20,7 +20,7 @@ from drivebyword.core.records import Episode
 from drivebyword.core.rig import RigConfig
 from drivebyword.core.seeds import require_training_seed
 from drivebyword.loop.batching import Checkpoint, Networks
-from drivebyword.loop.fleet import run_tasks
+from drivebyword.loop.fleet import SCENE_S, run_tasks
 from drivebyword.metrics import edge_case, still_success
 from drivebyword.tokens.action import ActionGrammar
 from drivebyword.train.collect import Collected
@@ -82,9 +82,10 @@ def practise(config: PracticeDrive, rig: RigConfig, processes: int) -> Collected
     nice = 10
     with Networks(processes, nice) as networks:
         driver = networks.serve(Checkpoint(config.checkpoint)) if todo else None
-        for done in run_tasks(partial(_make_worker, config, rig, driver), todo, networks.worlds, nice):
+        for done in run_tasks(
+            partial(_make_worker, config, rig, driver), todo, networks.worlds, nice, limit_s=SCENE_S, tend=networks.tend
+        ):
             if done.error is not None:
-                networks.check()
                 failed.append(f"{done.task}: {done.error}")
                 continue
             frames += done.value[0]

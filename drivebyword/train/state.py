@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from drivebyword.data.files import read_json, sha256_file, write_json
+from drivebyword.train.sharding import Ranks, load_tensors, save_tensors, tensor_names
 
 if TYPE_CHECKING:
     from drivebyword.train.loop import TrainConfig
@@ -34,48 +36,57 @@ class RunState:
 
 
 def save_state(
-    out: Path, config: TrainConfig, state: RunState, policy: nn.Module, average: nn.Module, optimizer: torch.optim.AdamW
+    out: Path,
+    config: TrainConfig,
+    state: RunState,
+    policy: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.AdamW,
+    ranks: Ranks,
 ) -> Path:
     """Write `states/step-N` beside the older ones, then drop all but the newest two."""
-    from safetensors.torch import save_file
-
     folder = out / "states" / f"step-{state.step:08d}"
     temporary = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    if ranks.first:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    ranks.wait()
     tensors = _prefixed("policy", policy.state_dict()) | _prefixed("average", average.state_dict())
-    names = [name for name, _ in policy.named_parameters()]
-    order = _parameter_order(policy, optimizer)
-    for name in names:
-        moments = optimizer.state.get(order[name], {})
-        tensors |= {f"optimizer.{name}.{k}": v.detach().clone() for k, v in moments.items()}
-    save_file(tensors, temporary / "state.safetensors")
-    write_json(
-        temporary / "state.json",
-        {
+    for name, parameter in _parameter_order(policy, optimizer).items():
+        moments = optimizer.state.get(parameter, {})
+        tensors |= {f"optimizer.{name}.{k}": v for k, v in moments.items()}
+    save_tensors(temporary, tensors, ranks.count)
+    ranks.wait()
+    if ranks.first:
+        meta = {
             "state": asdict(state),
             "config": fingerprint(config),
             "threads": torch.get_num_threads(),
+            "processes": ranks.count,
             "torch": torch.__version__,
-            "sha256": sha256_file(temporary / "state.safetensors"),
-        },
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-    for old in sorted((out / "states").glob("step-*"))[:-KEEP]:
-        shutil.rmtree(old)
+            "sha256": {file.name: sha256_file(file) for file in sorted(temporary.glob("*.safetensors"))},
+        }
+        write_json(temporary / "state.json", meta)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        for old in sorted((out / "states").glob("step-*"))[:-KEEP]:
+            shutil.rmtree(old)
+    ranks.wait()
     return folder
 
 
 def load_latest(
-    out: Path, config: TrainConfig, policy: nn.Module, average: nn.Module, optimizer: torch.optim.AdamW
+    out: Path,
+    config: TrainConfig,
+    policy: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.AdamW,
+    ranks: Ranks,
 ) -> RunState | None:
-    """Restore the newest state that verifies, or return None where there is none.
+    """Restore the newest state that verifies, or return None where there is none; by any number of processes.
 
     Raises ValueError when the folder holds a run of another configuration.
     """
-    from safetensors.torch import load_file
-
     for folder in sorted((out / "states").glob("step-*"), reverse=True):
         try:
             meta = read_json(folder / "state.json")
@@ -83,29 +94,32 @@ def load_latest(
             continue
         if meta["config"] != fingerprint(config):
             raise ValueError(f"{out} holds a run of another configuration; choose another --out or remove it")
-        if sha256_file(folder / "state.safetensors") != meta["sha256"]:
+        # States of one process were one file without a name once; a run under way goes on.
+        digests = meta["sha256"] if "processes" in meta else {"state.safetensors": meta["sha256"]}
+        if any(not (folder / f).exists() or sha256_file(folder / f) != digest for f, digest in digests.items()):
             continue
-        if meta["threads"] != torch.get_num_threads():
-            print(f"resuming with {torch.get_num_threads()} threads a run of {meta['threads']}: not bit-exact")
-        tensors = load_file(folder / "state.safetensors")
-        policy.load_state_dict(_of(tensors, "policy"))
-        average.load_state_dict(_of(tensors, "average"))
-        order = _parameter_order(policy, optimizer)
-        moments = _of(tensors, "optimizer")
-        for name, parameter in order.items():
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            if f"{name}.step" in moments:
-                optimizer.state[parameter] = {k: moments[f"{name}.{k}"].to(parameter.device) for k in keys}
+        pairs = (("threads", meta["threads"], torch.get_num_threads()),
+                 ("processes", meta.get("processes", 1), ranks.count))  # fmt: skip
+        for what, was, now in pairs:
+            if was != now and ranks.first:
+                print(f"resuming with {now} {what} a run of {was}: not bit-exact")
+        tensors = _prefixed("policy", policy.state_dict()) | _prefixed("average", average.state_dict())
+        known = tensor_names(folder)
+        for name, parameter in _parameter_order(policy, optimizer).items():
+            if f"optimizer.{name}.step" in known:
+                moments = {k: torch.zeros_like(parameter) for k in ("exp_avg", "exp_avg_sq")}
+                moments["step"] = torch.zeros((), device=parameter.device)
+                optimizer.state[parameter] = moments
+                tensors |= {f"optimizer.{name}.{k}": v for k, v in moments.items()}
+        load_tensors(folder, tensors, ranks.count)
         return RunState(**meta["state"])
     return None
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """Return the SHA-256 of what may not change within a run: all but processes, threads and saving."""
-    from drivebyword.train.loop import config_as_json
-
+    """Return the SHA-256 of what may not change within a run: all but who drives, threads, saving and watching."""
     plain: dict[str, Any] = config_as_json(config)
-    for name in ("processes", "threads", "save_every_s"):
+    for name in ("processes", "workers", "threads", "save_every_s", "trackers", "validate"):
         plain.pop(name)
     # Of practice only what there is: a run without it is the run it was before practice could be said.
     for one in plain["rounds"]:
@@ -115,7 +129,26 @@ def fingerprint(config: TrainConfig) -> str:
             del one["reinforce"]
     if not any("practice" in one for one in plain["rounds"]):
         del plain["curriculum"]
+    # What is as it always was is not said: a run under way goes on.
+    for name, usual in (("layout", None), ("half", True)):
+        if plain[name] == usual:
+            del plain[name]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def config_as_json(config: TrainConfig) -> dict[str, Any]:
+    """Return the whole configuration as plain values."""
+    return _plain(asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.floating, np.integer)):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
 
 
 def _parameter_order(policy: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, nn.Parameter]:
@@ -124,8 +157,4 @@ def _parameter_order(policy: nn.Module, optimizer: torch.optim.AdamW) -> dict[st
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": value.detach().clone() for name, value in tensors.items()}
-
-
-def _of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + ".")}
+    return {f"{prefix}.{name}": value.detach() for name, value in tensors.items()}

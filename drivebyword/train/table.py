@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Bool, Float, Float16, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float16, Float32, Int, Shaped, UInt8
 
-from drivebyword.core.records import CAUSES, INTENTS, Episode
+from drivebyword.core.records import CAUSES, INTENTS, UNREAD, Episode
+from drivebyword.core.rig import RigConfig
 from drivebyword.data.dataset import Dataset
+from drivebyword.data.foreign import ForeignSet
 from drivebyword.model.passed import JUNCTION, Passed
 
 
@@ -48,6 +51,15 @@ class FrameTable:
     """Index of the first frame of the episode."""
     weight: Float32[np.ndarray, " T"]
     """Probability, up to a factor, of being drawn."""
+    said: Shaped[np.ndarray, " T"] | None = None
+    """The sentence itself where its meaning is not known, else None."""
+    absent: frozenset[str] = frozenset()
+    """Sensors that were not there: their columns hold zeros."""
+
+    def __post_init__(self) -> None:
+        """Where nothing is said, every sentence's meaning is known."""
+        if self.said is None:
+            self.said = np.full(len(self.intent), None, object)
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -78,8 +90,18 @@ class SamplingConfig:
     """Probability that a window's past frames are hidden (copying the past is a trap)."""
 
 
-def build_table(recorded: Dataset, horizon: int, sampling: SamplingConfig) -> FrameTable:
-    """Read a data set's episodes and stack them. `horizon` is F."""
+def build_table(
+    recorded: Dataset | ForeignSet, horizon: int, sampling: SamplingConfig, rig: RigConfig, scratch: Path
+) -> FrameTable:
+    """Read a data set's episodes and stack them.
+
+    Args:
+        recorded: Recordings; sensors of the rig that it lacks become absent.
+        horizon: F.
+        sampling: What weighs how much.
+        rig: What the policy senses with.
+        scratch: A folder for pictures that memory does not hold.
+    """
     columns: dict[str, list[np.ndarray]] = {}
     # Pictures go to files without a name: what is not in use, the machine may take out of memory.
     files: dict[str, IO[bytes]] = {}
@@ -89,7 +111,7 @@ def build_table(recorded: Dataset, horizon: int, sampling: SamplingConfig) -> Fr
         for number, episode in enumerate(_in_order(recorded.read_episode, len(recorded.episodes))):
             for name, images in episode.cameras.items():
                 if name not in files:
-                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=recorded.root))
+                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
                     sizes[name] = images.shape[1:]
                 files[name].write(images.data)
             for name, value in _columns(episode, number, start, horizon, sampling).items():
@@ -102,7 +124,23 @@ def build_table(recorded: Dataset, horizon: int, sampling: SamplingConfig) -> Fr
         for name, file in files.items():
             file.flush()
             cameras[name] = np.memmap(file, np.uint8, "r", shape=(start, *sizes[name]))
-    return FrameTable(cameras=cameras, **stacked)
+    return _filled(cameras, stacked, start, rig)
+
+
+def _filled(cameras: dict[str, np.ndarray], stacked: dict[str, np.ndarray], count: int, rig: RigConfig) -> FrameTable:
+    """Put zeros, which take no memory, where a sensor was not there."""
+    absent = frozenset(name for name in rig.sensor_names() if name not in cameras and name not in stacked)
+    for camera in rig.cameras:
+        if camera.name in absent:
+            cameras[camera.name] = np.broadcast_to(np.zeros((), np.uint8), (count, camera.height, camera.width, 3))
+    beams, columns = (rig.lidar.beams, rig.lidar.columns) if rig.lidar is not None else (1, 1)
+    detections = rig.radar.detections if rig.radar is not None else 1
+    nothing: dict[str, np.ndarray] = {
+        "lidar": np.broadcast_to(np.zeros((), np.float16), (count, beams, columns, 2)),
+        "radar": np.broadcast_to(np.zeros((), np.float32), (count, detections, 4)),
+        "radar_valid": np.broadcast_to(np.zeros((), bool), (count, detections)),
+    }
+    return FrameTable(cameras=cameras, absent=absent, **(nothing | stacked))
 
 
 def _in_order(read: Callable[[int], Episode], count: int, ahead: int = 4) -> Iterator[Episode]:
@@ -129,7 +167,7 @@ class Frames:
         self.starts = np.cumsum([0] + [len(table) for table in tables])
         self.light: dict[str, np.ndarray] = {}
         for name in FrameTable.__slots__:
-            if name != "cameras" and name not in HEAVY:
+            if name not in ("cameras", "absent") and name not in HEAVY:
                 self.light[name] = np.concatenate(self._shifted(name))
 
     def _shifted(self, name: str) -> list[np.ndarray]:
@@ -148,6 +186,11 @@ class Frames:
         """Return the number of frames."""
         return int(self.starts[-1])
 
+    def there(self, rows: Int[np.ndarray, " B"], sensors: Sequence[str]) -> Bool[np.ndarray, "B S"]:
+        """Tell which sensors there were in each of these frames."""
+        per_table = np.array([[name not in table.absent for name in sensors] for table in self.tables])
+        return per_table[np.searchsorted(self.starts, rows, side="right") - 1]
+
     def heavy(self, read: Callable[[FrameTable], np.ndarray], index: Int[np.ndarray, "B T"]) -> np.ndarray:
         """Gather rows of a sensor's column."""
         flat = index.reshape(-1)
@@ -163,13 +206,13 @@ def _columns(
     count = len(episode)
     ahead = np.minimum(np.arange(count)[:, None] + np.arange(horizon), count - 1)
     act = episode.expert_act[ahead]
-    intents = np.array([INTENTS.index(i.intent) for i in episode.instructions])
-    if episode.lidar is None or episode.radar is None or episode.radar_valid is None:
-        raise ValueError(f"episode of seed {episode.seed} has no LiDAR or radar; the tiny preset trains on both")
+    intents = np.array([-1 if i.intent == UNREAD else INTENTS.index(i.intent) for i in episode.instructions])
+    ranging = {"radar": episode.radar, "radar_valid": episode.radar_valid}
+    ranging["lidar"] = None if episode.lidar is None else episode.lidar.astype(np.float16)
+    said = np.array([i.sentence if i.intent == UNREAD else None for i in episode.instructions], object)
     return {
-        "lidar": episode.lidar.astype(np.float16),
-        "radar": episode.radar,
-        "radar_valid": episode.radar_valid,
+        **{name: value for name, value in ranging.items() if value is not None},
+        "said": said[episode.instruction_index],
         "ego": episode.ego_observed,
         "act": act,
         "reason": episode.expert_reason,
@@ -263,16 +306,19 @@ class Sampler:
             index=index,
             trained=trained,
             history=history,
-            present=self._present(rng, batch),
+            present=self._present(rng, last),
             wording=rng.random(batch),
             seed=int(rng.integers(2**31)),
         )
 
-    def _present(self, rng: np.random.Generator, batch: int) -> Bool[np.ndarray, "B S"]:
+    def _present(self, rng: np.random.Generator, last: Int[np.ndarray, " B"]) -> Bool[np.ndarray, "B S"]:
         """Drop sensors; never all of them."""
+        batch, there = len(last), self.frames.there(last, self.sensors)
         present = rng.random((batch, len(self.sensors))) >= self.config.drop_sensor
         alone = rng.random(batch) < self.config.drop_all_but_one_camera
         present[alone] = False
         present[alone, 0] = True
-        present[~present.any(1), 0] = True
+        present &= there
+        left = np.flatnonzero(~present.any(1))
+        present[left, there[left].argmax(1)] = True  # the first that is there, a camera
         return present
