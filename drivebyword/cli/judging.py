@@ -90,17 +90,23 @@ class Bench:
     world: frames per CPU-second. latency: milliseconds a decision. size: parameters, operations and floors of every
     preset. routes: which experts are asked, by family, side of the road and sensor. parallel: two worlds against one,
     memory, reset. fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks.
-    repeats: the same scenes in three processes, byte by byte.
+    repeats: the same scenes in three processes, byte by byte. precision: each engine's tokens against float32's.
     """
 
-    what: tyro.conf.Positional[Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats"]]
+    what: tyro.conf.Positional[
+        Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats", "precision"]
+    ]
     """What to measure."""
     share: float = 1.0
     """latency, routes, parallel, fuzz, soak, repeats: how much of the whole to run, e.g. 0.01."""
     policy: str = "tiny"
     """latency, routes: whose decisions."""
     engine: str = "torch"
-    """latency: what computes, torch, onnx or onnx-int8."""
+    """latency: what computes: torch, onnx, fused, fused-bf16 or fused-int8."""
+    peers: bool = False
+    """latency: a model of 25 million parameters beside transformers', instead of a policy."""
+    recordings: Path = Path("out/collect")
+    """precision: a dataset whose frames the engines decide on."""
     out: Path = Path("out/bench")
     """Folder for the report."""
 
@@ -130,6 +136,19 @@ class Bench:
                 from drivebyword.evaluate.bench import bench_world
 
                 return bench_world()
+            case "precision":
+                from drivebyword.evaluate.precision import bench_precision
+                from drivebyword.loop.policies import checkpoint_folder
+                from drivebyword.model.engines import ENGINES
+
+                folder, frames = checkpoint_folder(self.policy), round(2000 * self.share)
+                return bench_precision(
+                    folder, self.recordings, frames, ENGINES[1:], lambda line: print(line, flush=True)
+                )
+            case "latency" if self.peers:
+                from drivebyword.evaluate.peers import bench_peers
+
+                return bench_peers(max(2, round(10 * self.share)))
             case "latency":
                 from drivebyword.evaluate.latency import bench_latency
                 from drivebyword.loop.policies import checkpoint_folder

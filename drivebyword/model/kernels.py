@@ -1,0 +1,187 @@
+"""Matrix products, rotary positions and attention for few tokens on one core: C++ where a compiler and AVX-512 are.
+
+In: float32 states and weights as `pack` lays them out. Out: float32 states. Weights and activations meet as float32,
+bfloat16 or 8-bit integers; in 8 bits every row of activations has its own scale, so a token's value never hangs on the
+others. `kernels.cpp` is compiled on first use and kept; elsewhere PyTorch computes the same, slower.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from drivebyword.data.files import cache_folder
+from drivebyword.model import attention
+from drivebyword.model.attention import rotate
+from drivebyword.model.norm import RMSNorm
+
+PRECISIONS = {"float32": 4, "bfloat16": 2, "int8": 1}
+"""Bytes a number."""
+PLAIN, SILU, GELU = range(3)
+"""What follows a product: nothing, silu(gate) * up, or GELU in its tanh form."""
+LANES = 16
+
+
+class Packed(NamedTuple):
+    """A matrix as the product wants it, with what belongs to it."""
+
+    weight: Tensor
+    """For C++, blocks of 16 columns; of each, groups of four bytes of every column: one, two or four numbers along the
+    input. For PyTorch, [N, K]."""
+    scale: Float[Tensor, " N"]
+    bias: Float[Tensor, " N"] | None
+    precision: int
+    """Bytes a number."""
+    kind: int
+    columns: int
+    """Outputs."""
+    laid: bool
+    """Whether it is laid out for C++."""
+
+
+def pack(
+    weight: Float[Tensor, "N K"], bias: Tensor | None, precision: str, kind: int = PLAIN, laid: bool | None = None
+) -> Packed:
+    """Pack a linear layer. With SILU the upper half of its outputs are gates, the lower are ups.
+
+    Args:
+        weight: A row an output.
+        bias: Or none.
+        precision: One of PRECISIONS.
+        kind: What follows the product.
+        laid: For C++; None: where there is C++.
+    """
+    laid, size, rows = compiled() if laid is None else laid, PRECISIONS[precision], len(weight)
+    weight, bias = weight.detach().float(), None if bias is None else bias.detach().float()
+    columns = rows // 2 if kind == SILU else rows
+    if laid:
+        if kind == SILU:  # blocks of gates and of ups in turn
+            halves = F.pad(weight.unflatten(0, (2, -1)), (0, 0, 0, -columns % LANES))
+            weight = halves.unflatten(1, (-1, LANES)).transpose(0, 1).flatten(0, 2)
+        weight = F.pad(weight, (0, -weight.shape[1] % (4 // size), 0, -len(weight) % LANES))
+    scale, numbers = torch.ones(len(weight)), weight
+    if precision == "int8":
+        scale = weight.abs().amax(1) / 127.0
+        numbers = (weight / scale.clamp(min=1e-30)[:, None]).round().to(torch.int8)
+    elif precision == "bfloat16":
+        numbers = weight.to(torch.bfloat16)
+    if laid:
+        if precision == "int8":
+            numbers = numbers.to(torch.int16).add(128).to(torch.uint8)
+        cut = numbers.unflatten(0, (-1, LANES)).unflatten(2, (-1, 4 // size)).transpose(1, 2).contiguous()
+        numbers = cut.view(torch.uint8).reshape(len(weight) // LANES, -1, 4 * LANES)
+        bias = None if bias is None else F.pad(bias, (0, len(weight) - len(bias)))
+    return Packed(numbers, scale, bias, size, kind, columns, laid)
+
+
+@functools.cache
+def compiled() -> bool:
+    """Return whether the C++ is there: compiled now if it must be, and fit for this processor."""
+    capable = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    if not capable or shutil.which("ninja") is None or shutil.which("c++") is None:
+        return False
+    from torch.utils.cpp_extension import load
+
+    source = Path(__file__).with_suffix(".cpp")
+    digest = hashlib.sha256(source.read_bytes() + torch.__version__.encode()).hexdigest()[:20]
+    folder = cache_folder("kernels") / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    load("kernels", [str(source)], extra_cflags=["-O3"], is_python_module=False, build_directory=str(folder))
+    return bool(torch.ops.drivebyword.supported())
+
+
+# --------------------------------------------------------------------------- what is computed
+
+
+def linear(
+    x: Float[Tensor, "*B K"],
+    packed: Packed,
+    *,
+    norm: RMSNorm | None = None,
+    residual: Float[Tensor, "*B N"] | None = None,
+) -> Float[Tensor, "*B N"]:
+    """Return residual + kind(normalised(x) W' + bias)."""
+    weight, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps)
+    p = packed
+    if p.laid:
+        return torch.ops.drivebyword.linear(  # type: ignore[no-any-return]
+            x, p.weight, p.scale, p.bias, weight, eps, p.precision, p.kind, p.columns, residual
+        )
+    x = x if norm is None else norm(x)
+    if p.precision == 1:
+        most = x.abs().amax(-1, keepdim=True)
+        numbers = (x * torch.where(most > 0, 127.0 / most, 0.0)).round().to(torch.int8)
+        sums = torch._int_mm(numbers.reshape(-1, x.shape[-1]), p.weight.T).float().unflatten(0, x.shape[:-1])
+        y = sums * (most / 127.0 * p.scale)
+    else:
+        y = (x.to(p.weight.dtype) @ p.weight.T).float()
+    y = y if p.bias is None else y + p.bias
+    if p.kind == SILU:
+        gate, up = y.chunk(2, dim=-1)
+        y = F.silu(gate) * up
+    elif p.kind == GELU:
+        y = F.gelu(y, approximate="tanh")
+    return y if residual is None else y + residual
+
+
+def mixture(
+    x: Float[Tensor, "T D"],
+    base: Float[Tensor, "T D"],
+    gate: Float[Tensor, "T K"],
+    chosen: Int[Tensor, "T K"],
+    experts: Sequence[tuple[Packed, Packed]],
+) -> Float[Tensor, "T D"]:
+    """Return base + the sum over every token's chosen experts, pairs of gate-and-up and down, of gate * expert(x)."""
+    up, down = experts[0]
+    if up.laid:
+        ups, downs = ([part for pair in experts for part in pair[k][:2]] for k in (0, 1))
+        return torch.ops.drivebyword.mixture(x, base, gate, chosen, ups, downs, up.precision, up.columns)  # type: ignore[no-any-return]
+    y = base.clone()
+    for number, (up, down) in enumerate(experts):
+        rows, place = (chosen == number).nonzero(as_tuple=True)
+        y.index_add_(0, rows, linear(linear(x[rows], up), down) * gate[rows, place, None])
+    return y
+
+
+def place(
+    qkv: Float[Tensor, "B L W"],
+    rope: Float[Tensor, "two L K"] | None,
+    heads: int,
+    keys: Float[Tensor, "B G L K"],
+    values: Float[Tensor, "B G L K"],
+) -> None:
+    """Turn queries where they lie in `qkv`, and write its keys, turned, and its values where they are kept."""
+    if compiled():
+        torch.ops.drivebyword.place(qkv, rope, heads, keys, values)
+        return
+    groups, width = keys.shape[1], keys.shape[3]
+    parts = qkv.unflatten(-1, (-1, width)).transpose(1, 2)
+    if rope is not None:
+        parts[:, : heads + groups] = rotate(parts[:, : heads + groups], rope)
+    keys.copy_(parts[:, heads : heads + groups])
+    values.copy_(parts[:, heads + groups :])
+
+
+def attend(
+    q: Float[Tensor, "B Q N K"],
+    k: Float[Tensor, "B G S K"],
+    v: Float[Tensor, "B G S K"],
+    bias: Float[Tensor, "B Q S"],
+    extra: Float[Tensor, "B N S"] | None = None,
+    sharpness: float = 1.0,
+) -> Float[Tensor, "B Q W"]:
+    """Return softmax(sharpness q k' / sqrt(K) + bias + extra) v with heads joined; all may be strided."""
+    if compiled() and q.shape[-1] % LANES == 0:
+        factor = sharpness * q.shape[-1] ** -0.5
+        return torch.ops.drivebyword.attend(q, k, v, bias, extra, factor)  # type: ignore[no-any-return]
+    wide = bias[:, None] if extra is None else bias[:, None] + extra[:, :, None]
+    return attention.attend(q.transpose(1, 2), k, v, wide, sharpness)
