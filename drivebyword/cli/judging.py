@@ -153,7 +153,7 @@ class Bench:
                 from drivebyword.evaluate.latency import bench_latency
                 from drivebyword.loop.policies import checkpoint_folder
 
-                decisions = max(20, round(200 * self.share))
+                decisions = max(20, round(3000 * self.share))
                 return bench_latency(checkpoint_folder(self.policy), decisions, self.engine)
             case "size":
                 from drivebyword.evaluate.size import bench_size

@@ -47,8 +47,9 @@ def bench_peers(rounds: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     with torch.inference_mode():
         ways = _theirs()
-        for precision in PRECISIONS:
-            ways |= {f"{precision}: {name}": way for name, way in _Ours(precision).ways().items()}
+        ours_in = {precision: _Ours(precision) for precision in PRECISIONS}
+        for precision, ours in ours_in.items():
+            ways |= {f"{precision}: {name}": way for name, way in ours.ways().items()}
         ways |= {"experts, float32: streaming": _Ours("float32", experts=True).streaming}
         times = _in_turns(ways, rounds)
         peaks = _peaks()
@@ -65,6 +66,7 @@ def bench_peers(rounds: int) -> dict[str, Any]:
             rows[name] |= {"floor_ms": round(floor, 3), "share_of_roofline": round(share, 3)}
             if precision == "int8":
                 rows[name] |= {"bar": BARS[way], "bar_share": SHARES[way]}
+    rows |= _profile(ours_in["int8"], float(np.median(times["int8: streaming"])), rounds)
     for precision in PRECISIONS:
         steps, draft = (
             np.median(times[f"{precision}: {way}"]) for way in ("12 tokens one by one", "12 tokens at once")
@@ -191,6 +193,39 @@ class _Ours:
             found.append(self._pass(x, KNOWN + NEW + k, 1).argmax(-1))
             x = self.embedding[found[-1][0]][None]
         return found
+
+
+def _profile(ours: _Ours, whole: float, rounds: int) -> dict[str, Any]:
+    """Return where a streaming decision's time goes: its kernels' calls one by one, and the rest, which calls them."""
+    import torch
+
+    from drivebyword.model import fused
+
+    spent: dict[str, float] = {}
+
+    def clocked(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **named: Any) -> Any:
+            before = time.process_time()
+            found = call(*given, **named)
+            spent[name] = spent.get(name, 0.0) + time.process_time() - before
+            return found
+
+        return run
+
+    names = {"linear": "products", "attend": "attention", "place": "positions and places"}
+    plain = {name: getattr(fused, name) for name in names}
+    try:
+        for name, said in names.items():
+            setattr(fused, name, clocked(said, plain[name]))
+        with torch.inference_mode():
+            for _ in range(4 * rounds):
+                ours.streaming()
+    finally:
+        for name, call in plain.items():
+            setattr(fused, name, call)
+    parts = {name: seconds * 1e3 / (4 * rounds) for name, seconds in spent.items()}
+    parts["dispatch and masks"] = whole - sum(parts.values())
+    return {f"int8: streaming, {name}": _row(ms, "ms of CPU", "streaming", ms / whole) for name, ms in parts.items()}
 
 
 # --------------------------------------------------------------------------- floors

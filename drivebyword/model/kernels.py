@@ -2,7 +2,7 @@
 
 In: float32 states and weights as `pack` lays them out. Out: float32 states. Weights and activations meet as float32,
 bfloat16 or 8-bit integers; in 8 bits every row of activations has its own scale, so a token's value never hangs on the
-others. `kernels.cpp` is compiled on first use and kept; elsewhere PyTorch computes the same, slower.
+others. The C++ (`kernels_cpp`) is compiled on first use and kept; elsewhere PyTorch computes the same, slower.
 """
 
 from __future__ import annotations
@@ -91,11 +91,12 @@ def compiled() -> bool:
         return False
     from torch.utils.cpp_extension import load
 
-    source = Path(__file__).with_suffix(".cpp")
-    digest = hashlib.sha256(source.read_bytes() + torch.__version__.encode()).hexdigest()[:20]
-    folder = cache_folder("kernels") / digest
+    sources = sorted((Path(__file__).parent / "kernels_cpp").iterdir())
+    content = b"".join(source.read_bytes() for source in sources)
+    folder = cache_folder("kernels") / hashlib.sha256(content + torch.__version__.encode()).hexdigest()[:20]
     folder.mkdir(parents=True, exist_ok=True)
-    load("kernels", [str(source)], extra_cflags=["-O3"], is_python_module=False, build_directory=str(folder))
+    files = [str(source) for source in sources if source.suffix == ".cpp"]
+    load("kernels", files, extra_cflags=["-O3"], is_python_module=False, build_directory=str(folder))
     return bool(torch.ops.drivebyword.supported())
 
 
