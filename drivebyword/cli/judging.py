@@ -105,6 +105,8 @@ class Bench:
     """latency: what computes: torch, onnx, fused, fused-bf16 or fused-int8."""
     peers: bool = False
     """latency: a model of 25 million parameters beside transformers', instead of a policy."""
+    acceptance: Path | None = None
+    """latency --peers: a report of `bench precision`, for how many passes a draft takes where a policy drives."""
     recordings: Path = Path("out/collect")
     """precision: a dataset whose frames the engines decide on."""
     out: Path = Path("out/bench")
@@ -148,7 +150,7 @@ class Bench:
             case "latency" if self.peers:
                 from drivebyword.evaluate.peers import bench_peers
 
-                return bench_peers(max(2, round(10 * self.share)))
+                return bench_peers(max(2, round(10 * self.share)), self.acceptance)
             case "latency":
                 from drivebyword.evaluate.latency import bench_latency
                 from drivebyword.loop.policies import checkpoint_folder

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 KNOWN, NEW, ACT, VOCABULARY = 150, 50, 12, 512
 WIDTH, LAYERS, HEADS, HIDDEN = 512, 8, 8, 1376
 EXPERTS, CHOSEN, EXPERT_HIDDEN = 8, 2, 512
+ONE_BY_ONE, AT_ONCE = f"{ACT} tokens one by one", f"{ACT} tokens at once"
 BARS = {"streaming": 30.0, "nothing cached": 10.0, "verified draft": 5.0}
 SHARES = {"streaming": 0.5, "nothing cached": 0.6}
 """Least share of the floor, in 8 bits."""
@@ -37,8 +39,13 @@ class Peaks:
     """Bytes a second."""
 
 
-def bench_peers(rounds: int) -> dict[str, Any]:
-    """Time every way `rounds` times; return the report of a bench."""
+def bench_peers(rounds: int, acceptance: Path | None = None) -> dict[str, Any]:
+    """Time every way; return the report of a bench.
+
+    Args:
+        rounds: How many times.
+        acceptance: A report of `bench precision`: in how many passes drafts held where a policy drove.
+    """
     import torch
 
     from drivebyword.evaluate.report import commit, machine
@@ -67,12 +74,40 @@ def bench_peers(rounds: int) -> dict[str, Any]:
             if precision == "int8":
                 rows[name] |= {"bar": BARS[way], "bar_share": SHARES[way]}
     rows |= _profile(ours_in["int8"], float(np.median(times["int8: streaming"])), rounds)
+    shares = _passes(acceptance)
+    if shares:
+        rows["passes a decision, as driven"] = _row(sum(n * share for n, share in shares.items()), "passes")
     for precision in PRECISIONS:
-        steps, draft = (
-            np.median(times[f"{precision}: {way}"]) for way in ("12 tokens one by one", "12 tokens at once")
-        )
-        rows[f"{precision}: 12 tokens, a draft that holds"] = _row(steps / draft, "times as fast as one by one")
+        rows |= _drafted(precision, {name: float(np.median(spent)) for name, spent in times.items()}, shares)
     return {"bench": "peers", "kernels": compiled(), "machine": machine(), "commit": commit(), "rows": rows}
+
+
+def _passes(report: Path | None) -> dict[int, float]:
+    """Return the share of decisions that took 1, 2, ... passes."""
+    if report is None:
+        return {}
+    from drivebyword.data.files import read_json
+
+    rows = read_json(report)["rows"]
+    return {int(name.split()[1]): row["value"] for name, row in rows.items() if name.startswith("passes: ")}
+
+
+def _drafted(precision: str, times: dict[str, float], shares: dict[int, float]) -> dict[str, Any]:
+    """Return how much faster 12 tokens are by a draft than one by one.
+
+    A draft costs what it adds to the frame's pass; every further pass, over 12 tokens at most, is counted whole.
+    """
+    of = {way: times[f"{precision}: {way}"] for way in ("streaming", "frame alone", ONE_BY_ONE, AT_ONCE)}
+    added = of["streaming"] - of["frame alone"]
+    name = f"{precision}: {ACT} tokens by a draft against one by one"
+    rows = {
+        f"{name}, {n} passes": _row(of[ONE_BY_ONE] / (added + (n - 1) * of[AT_ONCE]), "times as fast")
+        for n in (1, 2, 3)
+    }
+    if shares:
+        mean = sum(share * (added + (n - 1) * of[AT_ONCE]) for n, share in shares.items())
+        rows[f"{name}, as driven"] = _row(of[ONE_BY_ONE] / mean, "times as fast") | {"bar": BARS["verified draft"]}
+    return rows
 
 
 def _in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -179,8 +214,9 @@ class _Ours:
         return {
             "streaming": self.streaming,
             "nothing cached": lambda: self._pass(self.x, 0, ACT),
-            "12 tokens at once": lambda: self._pass(self.x[:, -ACT:], KNOWN + NEW, ACT),
-            "12 tokens one by one": self._one_by_one,
+            "frame alone": lambda: self._pass(self.x[:, KNOWN : KNOWN + NEW], KNOWN, 1),
+            AT_ONCE: lambda: self._pass(self.x[:, -ACT:], KNOWN + NEW, ACT),
+            ONE_BY_ONE: self._one_by_one,
         }
 
     def streaming(self) -> Tensor:
