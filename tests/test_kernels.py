@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.model import attention, kernels
-from drivebyword.model.kernels import GELU, PLAIN, PRECISIONS, SILU, compiled, linear, mixture, pack
+from drivebyword.model.experts import MixtureOfExperts, RoutingConfig
+from drivebyword.model.kernels import GELU, PLAIN, PRECISIONS, SILU, compiled, linear, mixture, pack, pack_experts
 from drivebyword.model.norm import RMSNorm
 from drivebyword.model.ring import across
 
@@ -107,20 +108,48 @@ def test_queries_turn_and_keys_land_where_they_are_kept(turn):
     assert not keys[:, :, :30].any() and not values[:, :, 35:].any()
 
 
-@pytest.mark.parametrize("top", [1, 2])
+@pytest.mark.parametrize(
+    "how",
+    [RoutingConfig(shares=False), RoutingConfig(scale=1.7), RoutingConfig(scores="softmax"),
+     RoutingConfig(groups=3, top_groups=2)],
+    ids=["plain", "shares", "softmax", "groups"],
+)  # fmt: skip
+@pytest.mark.parametrize("shared", [24, 0])
 @pytest.mark.parametrize("laid", [pytest.param(True, marks=here), False])
 @torch.inference_mode()
-def test_experts_are_asked_for_their_tokens_alone(top, laid):
-    x, base = numbers(11, 32), numbers(11, 32, seed=1)
-    gate, chosen = numbers(11, top, seed=2).sigmoid(), torch.arange(11 * top).reshape(11, top) % 3
-    ups, downs = numbers(4, 48, 32, seed=3) * 0.2, numbers(4, 32, 24, seed=4) * 0.2
-    packed = [(pack(u, None, "float32", SILU, laid), pack(d, None, "float32", PLAIN, laid)) for u, d in zip(ups, downs)]
-    wanted = base.clone()
-    for token in range(11):
-        for k in range(top):
-            g, u = (ups[chosen[token, k]] @ x[token]).chunk(2)
-            wanted[token] += gate[token, k] * (downs[chosen[token, k]] @ (F.silu(g) * u))
-    torch.testing.assert_close(mixture(x, base, gate, chosen, packed), wanted, rtol=1e-5, atol=1e-5)
+def test_a_mixture_is_the_plain_one(how, shared, laid):
+    torch.manual_seed(5)
+    plain = MixtureOfExperts(32, 24, shared, experts=6, top=2, routing=how).eval()
+    plain.bias.normal_(std=0.2)
+    x, norm = numbers(2, 11, 32), RMSNorm(32)
+    norm.weight.copy_(numbers(32, seed=3).abs())
+    found = mixture(x, norm, pack_experts(plain, "float32", laid))
+    torch.testing.assert_close(found, x + plain(norm(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [5, 2])
+@torch.inference_mode()
+def test_a_block_looks_back_as_the_plain_one_does_whoever_computes(wanted, monkeypatch):
+    torch.manual_seed(6)
+    layer, norm = attention.Attention(48, 4, 2, 16, 3, qkv_bias=True, sharpness=0.9), RMSNorm(48)
+    x, known = numbers(2, 5, 48), (numbers(2, 2, 7, 16, seed=1), numbers(2, 2, 7, 16, seed=2))
+    rope, ages = attention.rotary(torch.arange(5), 16, 1e4), torch.randint(0, 3, (2, 1, 12))
+    bias = attention.as_bias(torch.rand(2, 5, 12) < 0.7)[:, -wanted:]
+    rows, normed = torch.arange(5 - wanted, 5), norm(x)
+    kept = [attention.Kept(across(torch.zeros, (2, 2, 12, 16)), torch.zeros(2, 2, 12, 16), 7) for _ in range(3)]
+    for one in kept:
+        one.keys[:, :, :7], one.values[:, :, :7] = known
+    seen, _ = layer(normed, normed[:, rows], rope, rope[:, rows], bias, ages, kept[0])
+    both = torch.cat([layer.query.bias, layer.key_value.bias])
+    qkv = torch.cat([layer.query.weight, layer.key_value.weight])
+    for one, laid in zip(kept[1:], (compiled(), False), strict=True):
+        if not laid:
+            monkeypatch.setattr(kernels, "compiled", lambda: False)
+        packed = pack(qkv, both, "float32", laid=laid), pack(layer.out.weight, None, "float32", laid=laid)
+        found = kernels.look_back(x, norm, *packed, 4, rope, bias, layer.by_age(ages)[:, :, 0], one, 0.9)
+        torch.testing.assert_close(found, x[:, rows] + seen, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one.keys, kept[0].keys, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one.values, kept[0].values, rtol=1e-5, atol=1e-5)
 
 
 def test_the_policy_that_was_fused_is_left_alone():

@@ -248,7 +248,7 @@ def _profile(ours: _Ours, whole: float, rounds: int) -> dict[str, Any]:
 
         return run
 
-    names = {"linear": "products", "attend": "attention", "place": "positions and places"}
+    names = {"linear": "feed-forward products", "look_back": "attention and its products"}
     plain = {name: getattr(fused, name) for name in names}
     try:
         for name, said in names.items():

@@ -16,8 +16,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.model.attention import Attention, Kept, KeyValue, as_bias, rotary
 from drivebyword.model.backbone import Block, Decoder
-from drivebyword.model.experts import MixtureOfExperts, route
-from drivebyword.model.kernels import GELU, PLAIN, SILU, attend, linear, mixture, pack, place
+from drivebyword.model.experts import MixtureOfExperts
+from drivebyword.model.kernels import GELU, PLAIN, SILU, attend, linear, look_back, mixture, pack, pack_experts
 from drivebyword.model.layers import CrossAttention, EncoderBlock, SwiGLU
 from drivebyword.model.policy import Policy
 from drivebyword.model.ring import across
@@ -53,8 +53,6 @@ def _made(module: nn.Module, precision: str, name: str = "") -> nn.Module | None
             return _FusedCross(module, precision)
         case Decoder() if all(isinstance(b.attention, Attention) and not b.attention.norm_query for b in module.blocks):
             return _FusedDecoder(module, precision)
-        case MixtureOfExperts() if module.routing.limit is None:
-            return _FusedMixture(module, precision)
         case SwiGLU() if module.limit is None:
             return _FusedFeed(module, precision)
         case nn.Linear() if name != "router":
@@ -79,26 +77,6 @@ class _FusedFeed(nn.Module):
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         return linear(linear(x, self.gate_up), self.down)
-
-
-class _FusedMixture(nn.Module):
-    """Routed as ever, in float32: near ties must not turn on rounding."""
-
-    def __init__(self, given: MixtureOfExperts, precision: str) -> None:
-        super().__init__()
-        self.router, self.bias, self.routing, self.top = given.router, given.bias, given.routing, given.top
-        self.shared = None if given.shared is None else _FusedFeed(given.shared, precision)
-        self.experts = [
-            (pack(e.gate_up.weight, None, precision, SILU), pack(e.down.weight, None, precision))
-            for e in given.experts
-            if isinstance(e, SwiGLU)
-        ]
-
-    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        flat = x.reshape(-1, x.shape[-1])
-        gate, chosen = route(flat, self.router.weight, self.bias, self.top, self.routing)
-        base = torch.zeros_like(flat) if self.shared is None else self.shared(flat)
-        return mixture(flat, base, gate.contiguous(), chosen, self.experts).reshape(x.shape)
 
 
 class _FusedEncoderBlock(nn.Module):
@@ -156,44 +134,45 @@ class _FusedDecoder(nn.Module):
         past: Sequence[Kept] | None = None,
         rows: Int[Tensor, " Q"] | None = None,
     ) -> tuple[Float[Tensor, "B Q D"], list[KeyValue]]:
-        """See `Decoder`; ages are a key's, not a query's."""
+        """See `Decoder`; ages are a key's, not a query's; rows are the last ones; returned are whole rows of keys."""
         assert ages is None or ages.shape[1] == 1
+        assert rows is None or int(rows[0]) + len(rows) == x.shape[1]
         known, c = tuple(positions.tolist()), self.config
         if known not in self._ropes:
             self._ropes[known] = rotary(positions, c.rope_width, c.theta, c.scaling)
         rope, bias, cache = self._ropes[known], as_bias(mask).expand(len(x), -1, -1), []
         extra = None if ages is None or self.by_age is None else self.by_age[..., ages[:, 0]].transpose(1, 2)
         for index, block in enumerate(self.blocks):
-            wanted = rows if index == len(self.blocks) - 1 else None
-            seen = bias if wanted is None else bias[:, wanted]
+            seen = bias if rows is None or index < len(self.blocks) - 1 else bias[:, -len(rows) :]
             x, own = block(
-                x, rope, seen, None if extra is None else extra[index], None if past is None else past[index], wanted
+                x, rope, seen, None if extra is None else extra[index], None if past is None else past[index]
             )
             cache.append(own)
         return self.norm(x), cache
 
 
 class _FusedBlock(nn.Module):
-    """A decoder's block: six calls, or PyTorch's routing around the experts' four."""
+    """A decoder's block in two or three calls."""
 
     def __init__(self, block: Block, precision: str) -> None:
         super().__init__()
         a = block.attention
         assert isinstance(a, Attention)
         self.heads, self.kv_heads, self.width, self.sharpness = a.heads, a.kv_heads, a.head_width, a.sharpness
-        query, key_value = a.query, a.key_value
-        both = None if query.bias is None else torch.cat([query.bias, key_value.bias])
-        self.qkv = pack(torch.cat([query.weight, key_value.weight]), both, precision)
-        self.query, self.key_value, self.out = (
-            pack(layer.weight, layer.bias, precision) for layer in (query, key_value, a.out)
-        )
+        layers = (a.query, a.key_value)
+        both = None if a.query.bias is None else torch.cat([layer.bias for layer in layers])
+        self.qkv = pack(torch.cat([layer.weight for layer in layers]), both, precision)
+        self.out = pack(a.out.weight, None, precision)
         self.norm_attention, self.norm_feed = block.norm_attention, block.norm_feed
-        self.feed: nn.Module | None = None
-        if isinstance(block.feed, SwiGLU) and block.feed.limit is None:
-            self.gate_up = pack(block.feed.gate_up.weight, None, precision, SILU)
-            self.down = pack(block.feed.down.weight, None, precision)
-        else:
-            self.feed = _made(block.feed, precision)
+        self.feed = self.experts = self.dense = None
+        feed = block.feed
+        if _limited(feed):
+            self.feed = feed
+            exchange(feed, precision)
+        elif isinstance(feed, MixtureOfExperts):
+            self.experts = pack_experts(feed, precision)
+        elif isinstance(feed, SwiGLU):
+            self.dense = pack(feed.gate_up.weight, None, precision, SILU), pack(feed.down.weight, None, precision)
 
     def forward(
         self,
@@ -202,28 +181,23 @@ class _FusedBlock(nn.Module):
         bias: Float[Tensor, "B Q S"],
         extra: Float[Tensor, "B N S"] | None,
         past: Kept | None,
-        rows: Int[Tensor, " Q"] | None,
     ) -> tuple[Float[Tensor, "B Q D"], KeyValue]:
-        batch, length, _ = x.shape
-        start = 0 if past is None else past.at
         if past is None:
-            shape = (batch, self.kv_heads, length, self.width)
-            k, v = across(x.new_zeros, shape), x.new_empty(shape)
+            shape = (len(x), self.kv_heads, x.shape[1], self.width)
+            past = Kept(across(x.new_zeros, shape), x.new_empty(shape), 0)
+        x = look_back(
+            x, self.norm_attention, self.qkv, self.out, self.heads, rope, bias, extra, past, self.sharpness
+        )  # fmt: skip
+        if self.experts is not None:
+            y = mixture(x, self.norm_feed, self.experts)
+        elif self.dense is not None:
+            y = linear(linear(x, self.dense[0], norm=self.norm_feed), self.dense[1], residual=x)
         else:
-            k, v = past.keys[:, :, : start + length], past.values[:, :, : start + length]
-        own = k[:, :, start:], v[:, :, start:]
-        if rows is None:
-            q = linear(x, self.qkv, norm=self.norm_attention)
-            place(q, rope, self.heads, *own)
-        else:
-            place(linear(x, self.key_value, norm=self.norm_attention), rope, 0, *own)
-            x = x[:, rows]
-            q = linear(x, self.query, norm=self.norm_attention)
-            nothing = q.new_empty(batch, 0, x.shape[1], self.width)
-            place(q, rope[:, rows].contiguous(), self.heads, nothing, nothing)
-        q = q[..., : self.heads * self.width].unflatten(-1, (self.heads, self.width))
-        seen = attend(q, k, v, bias, extra, self.sharpness)
-        x = linear(seen, self.out, residual=x.contiguous())
-        if self.feed is not None:
-            return x + self.feed(self.norm_feed(x)), own
-        return linear(linear(x, self.gate_up, norm=self.norm_feed), self.down, residual=x), own
+            assert self.feed is not None
+            y = x + self.feed(self.norm_feed(x))
+        return y, (past.keys, past.values)
+
+
+def _limited(feed: nn.Module) -> bool:
+    """Return whether gates and ups are cut off, which no kernel does."""
+    return (feed.routing.limit if isinstance(feed, MixtureOfExperts) else feed.limit) is not None

@@ -10,18 +10,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.data.files import cache_folder
 from drivebyword.model import attention
-from drivebyword.model.attention import rotate
+from drivebyword.model.attention import Kept, rotate
+from drivebyword.model.experts import MixtureOfExperts, RoutingConfig, route
+from drivebyword.model.layers import SwiGLU
 from drivebyword.model.norm import RMSNorm
 
 PRECISIONS = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -83,6 +84,41 @@ def pack(
     return Packed(numbers, scale, bias, size, kind, columns, laid)
 
 
+class Experts(NamedTuple):
+    """A mixture of experts, packed; routed in float32, because near ties must not turn on rounding."""
+
+    router: Packed
+    weight: Float[Tensor, "E D"]
+    """The router's."""
+    bias: Float[Tensor, " E"]
+    top: int
+    how: RoutingConfig
+    shared: tuple[Packed, Packed] | None
+    pairs: list[tuple[Packed, Packed]]
+    """Every expert's gate and up in one, and down."""
+    ups: list[Tensor]
+    """Weights and scales of the pairs, in turn."""
+    downs: list[Tensor]
+
+
+def pack_experts(given: MixtureOfExperts, precision: str, laid: bool | None = None) -> Experts:
+    """Pack a mixture of experts."""
+
+    def both(feed: nn.Module) -> tuple[Packed, Packed]:
+        assert isinstance(feed, SwiGLU)
+        return pack(feed.gate_up.weight, None, precision, SILU, laid), pack(
+            feed.down.weight, None, precision, laid=laid
+        )
+
+    pairs = [both(expert) for expert in given.experts]
+    ups, downs = ([part for pair in pairs for part in pair[k][:2]] for k in (0, 1))
+    weight = given.router.weight.detach()
+    return Experts(
+        pack(weight, None, "float32", laid=laid), weight, given.bias, given.top, given.routing,
+        None if given.shared is None else both(given.shared), pairs, ups, downs,
+    )  # fmt: skip
+
+
 @functools.cache
 def compiled() -> bool:
     """Return whether the C++ is there: compiled now if it must be, and fit for this processor."""
@@ -134,23 +170,56 @@ def linear(
     return y if residual is None else y + residual
 
 
-def mixture(
-    x: Float[Tensor, "T D"],
-    base: Float[Tensor, "T D"],
-    gate: Float[Tensor, "T K"],
-    chosen: Int[Tensor, "T K"],
-    experts: Sequence[tuple[Packed, Packed]],
-) -> Float[Tensor, "T D"]:
-    """Return base + the sum over every token's chosen experts, pairs of gate-and-up and down, of gate * expert(x)."""
-    up, down = experts[0]
-    if up.laid:
-        ups, downs = ([part for pair in experts for part in pair[k][:2]] for k in (0, 1))
-        return torch.ops.drivebyword.mixture(x, base, gate, chosen, ups, downs, up.precision, up.columns)  # type: ignore[no-any-return]
-    y = base.clone()
-    for number, (up, down) in enumerate(experts):
+def mixture(x: Float[Tensor, "B L D"], norm: RMSNorm, experts: Experts) -> Float[Tensor, "B L D"]:
+    """Return x + shared(x) + the sum over every token's chosen experts of gate * expert(x), all on the normalised x."""
+    e, how = experts, experts.how
+    if e.pairs[0][0].laid and how.scores == "sigmoid" and how.groups == 1:
+        up = e.pairs[0][0]
+        return torch.ops.drivebyword.mixture(  # type: ignore[no-any-return]
+            x, norm.weight, norm.eps, e.router[:2], e.bias, e.top, how.shares, how.scale,
+            [] if e.shared is None else [*e.shared[0][:2], *e.shared[1][:2]],
+            0 if e.shared is None else e.shared[0].columns, e.ups, e.downs, up.columns, up.precision,
+        )  # fmt: skip
+    normed = norm(x).flatten(0, 1)
+    gate, chosen = route(normed, e.weight, e.bias, e.top, how)
+    y = (
+        x.flatten(0, 1).clone()
+        if e.shared is None
+        else linear(linear(x, e.shared[0], norm=norm), e.shared[1], residual=x)
+    )
+    y = y.reshape(normed.shape)
+    for number, (up, down) in enumerate(e.pairs):
         rows, place = (chosen == number).nonzero(as_tuple=True)
-        y.index_add_(0, rows, linear(linear(x[rows], up), down) * gate[rows, place, None])
-    return y
+        if len(rows):
+            y.index_add_(0, rows, linear(linear(normed[rows], up), down) * gate[rows, place, None])
+    return y.reshape(x.shape)
+
+
+def look_back(
+    x: Float[Tensor, "B L D"],
+    norm: RMSNorm,
+    qkv: Packed,
+    out: Packed,
+    heads: int,
+    rope: Float[Tensor, "two L K"],
+    bias: Float[Tensor, "B Q S"],
+    extra: Float[Tensor, "B N S"] | None,
+    kept: Kept,
+    sharpness: float = 1.0,
+) -> Float[Tensor, "B Q D"]:
+    """Return x + attention(normalised(x)) of the last Q tokens; the new keys and values are put in their places."""
+    wanted, width = bias.shape[1], kept.keys.shape[3]
+    if qkv.laid and width % LANES == 0:
+        return torch.ops.drivebyword.look_back(  # type: ignore[no-any-return]
+            x, [qkv.weight, qkv.scale, out.weight, out.scale], qkv.bias, norm.weight, norm.eps, rope, bias, extra,
+            kept.keys, kept.values, kept.at, heads, wanted, sharpness * width**-0.5, qkv.precision,
+        )  # fmt: skip
+    rows, known = linear(x, qkv, norm=norm), kept.at + x.shape[1]
+    new = slice(kept.at, known)
+    place(rows, rope, heads, kept.keys[:, :, new], kept.values[:, :, new])
+    q = rows[:, -wanted:, : heads * width].unflatten(-1, (heads, width))
+    seen = attend(q, kept.keys[:, :, :known], kept.values[:, :, :known], bias, extra, sharpness)
+    return linear(seen, out, residual=x[:, -wanted:].contiguous())
 
 
 def place(

@@ -124,9 +124,24 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& b
   return out;
 }
 
+// x + attention(normalised(x)), of the last `wanted` tokens; what is new is put in its place behind `at` known tokens.
+// `layers` are queries, keys and values in one, and the way out: weights and scales in turn.
+Tensor look_back(const Tensor& x, at::TensorList layers, const Optional& bias, const Tensor& norm, double eps,
+                 const Tensor& rope, const Tensor& mask, const Optional& extra, const Tensor& keys, const Tensor& values,
+                 int64_t at, int64_t heads, int64_t wanted, double factor, int64_t precision) {
+  const long length = x.size(1), width = keys.size(3), known = at + length, columns = (heads + 2 * keys.size(1)) * width;
+  const Tensor qkv = linear(x, layers[0], layers[1], bias, norm, eps, precision, PLAIN, columns, {});
+  place(qkv, rope, heads, keys.narrow(2, at, length), values.narrow(2, at, length));
+  const Tensor q = qkv.narrow(1, length - wanted, wanted).narrow(2, 0, heads * width).unflatten(2, {heads, width});
+  const Tensor seen = attend(q, keys.narrow(2, 0, known), values.narrow(2, 0, known), mask, extra, factor);
+  const Tensor rest = x.narrow(1, length - wanted, wanted).contiguous();
+  return linear(seen, layers[2], layers[3], {}, {}, 0, precision, PLAIN, x.size(2), rest);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(drivebyword, m) {
   m.def("place(Tensor(a!) qkv, Tensor? rope, int heads, Tensor(b!) keys, Tensor(c!) values) -> ()", &place);
   m.def("attend(Tensor q, Tensor k, Tensor v, Tensor bias, Tensor? extra, float factor) -> Tensor", &attend);
+  m.def("look_back(Tensor x, Tensor[] layers, Tensor? bias, Tensor norm, float eps, Tensor rope, Tensor mask, Tensor? extra, Tensor(a!) keys, Tensor(b!) values, int at, int heads, int wanted, float factor, int precision) -> Tensor", &look_back);
 }

@@ -8,8 +8,6 @@
 
 namespace {
 
-enum Kind { PLAIN = 0, SILU = 1, GELU = 2 };
-
 inline __m512 sigmoid(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0f);
   return _mm512_div_ps(one, _mm512_add_ps(one, exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
@@ -126,7 +124,9 @@ template <int P> void product(Job job, const float* x, const float* norm, float 
   for (; block < job.wide; ++block) column<P, 1>(job, rows, block);
 }
 
-Tensor linear(const Tensor& given, const Tensor& packed, const Tensor& scale, const Optional& bias,
+}  // namespace
+
+Tensor drivebyword::linear(const Tensor& given, const Tensor& packed, const Tensor& scale, const Optional& bias,
               const Optional& norm, double eps, int64_t precision, int64_t kind, int64_t columns,
               const Optional& residual) {
   const Tensor x = given.contiguous();
@@ -143,27 +143,47 @@ Tensor linear(const Tensor& given, const Tensor& packed, const Tensor& scale, co
   return out;
 }
 
-// base + the sum over a token's chosen experts of gate * expert(x). `ups` and `downs` are weights and scales in turn.
-Tensor mixture(const Tensor& x, const Tensor& base, const Tensor& gate, const Tensor& chosen, at::TensorList ups,
-               at::TensorList downs, int64_t precision, int64_t hidden) {
-  const long tokens = x.size(0), width = x.size(1), top = chosen.size(1);
-  TORCH_CHECK(x.is_contiguous() && gate.is_contiguous() && chosen.is_contiguous(), "mixture: rows in a row");
-  Tensor out = base.clone(at::MemoryFormat::Contiguous);
-  std::vector<long> places;
-  for (size_t e = 0; e < ups.size() / 2; ++e) {
-    places.clear();
-    for (long i = 0; i < tokens * top; ++i)
-      if (chosen.const_data_ptr<int64_t>()[i] == (long)e) places.push_back(i);
-    if (places.empty()) continue;
-    Tensor mine = at::empty({(long)places.size(), width}, x.options());
-    for (size_t i = 0; i < places.size(); ++i)
-      std::memcpy(mine.mutable_data_ptr<float>() + i * width, x.const_data_ptr<float>() + places[i] / top * width, 4 * width);
-    mine = linear(mine, ups[2 * e], ups[2 * e + 1], {}, {}, 0, precision, SILU, hidden, {});
-    mine = linear(mine, downs[2 * e], downs[2 * e + 1], {}, {}, 0, precision, PLAIN, width, {});
-    for (size_t i = 0; i < places.size(); ++i) {
-      float* to = out.mutable_data_ptr<float>() + places[i] / top * width;
-      const float *from = mine.const_data_ptr<float>() + i * width, share = gate.const_data_ptr<float>()[places[i]];
-      for (long d = 0; d < width; ++d) to[d] += share * from[d];
+namespace {
+
+// x + shared(x) + the sum over a token's chosen experts of gate * expert(x), all of them on the normalised x.
+//
+// `router` is packed in float32; `shared` holds both layers of the shared expert, or nothing; weights and scales in turn.
+Tensor mixture(const Tensor& given, const Tensor& norm, double eps, at::TensorList router, const Tensor& bias, int64_t top,
+               bool shares, double factor, at::TensorList shared, int64_t shared_hidden, at::TensorList ups,
+               at::TensorList downs, int64_t hidden, int64_t precision) {
+  const Tensor x = given.contiguous();
+  const long width = x.size(-1), tokens = x.numel() / width, experts = bias.numel();
+  Tensor affinity = linear(x, router[0], router[1], {}, norm, eps, F32, PLAIN, experts, {}).sigmoid_();
+  Tensor out;
+  if (shared.empty()) {
+    out = x.clone();
+  } else {
+    const Tensor h = linear(x, shared[0], shared[1], {}, norm, eps, precision, SILU, shared_hidden, {});
+    out = linear(h, shared[2], shared[3], {}, {}, 0, precision, PLAIN, width, x);
+  }
+  std::vector<std::vector<std::pair<long, float>>> mine(experts);
+  for (long t = 0; t < tokens; ++t) {
+    const float *score = affinity.const_data_ptr<float>() + t * experts, *lean = bias.const_data_ptr<float>();
+    std::vector<long> order(experts);
+    for (long e = 0; e < experts; ++e) order[e] = e;
+    std::partial_sort(order.begin(), order.begin() + top, order.end(), [&](long a, long b) {
+      return score[a] + lean[a] != score[b] + lean[b] ? score[a] + lean[a] > score[b] + lean[b] : a < b;
+    });
+    float sum = 0;
+    for (long k = 0; k < top; ++k) sum += score[order[k]];
+    for (long k = 0; k < top; ++k) mine[order[k]].emplace_back(t, (float)factor * score[order[k]] / (shares ? sum : 1.0f));
+  }
+  for (long e = 0; e < experts; ++e) {
+    if (mine[e].empty()) continue;
+    Tensor rows = at::empty({(long)mine[e].size(), width}, x.options());
+    float* row = rows.mutable_data_ptr<float>();
+    for (const auto& [t, gate] : mine[e]) std::memcpy(row, x.const_data_ptr<float>() + t * width, 4 * width), row += width;
+    rows = linear(rows, ups[2 * e], ups[2 * e + 1], {}, norm, eps, precision, SILU, hidden, {});
+    rows = linear(rows, downs[2 * e], downs[2 * e + 1], {}, {}, 0, precision, PLAIN, width, {});
+    const float* from = rows.const_data_ptr<float>();
+    for (const auto& [t, gate] : mine[e]) {
+      float* to = out.mutable_data_ptr<float>() + t * width;
+      for (long d = 0; d < width; ++d) to[d] += gate * *from++;
     }
   }
   return out;
@@ -177,6 +197,6 @@ bool supported() {
 
 TORCH_LIBRARY(drivebyword, m) {
   m.def("supported() -> bool", &supported);
-  m.def("linear(Tensor x, Tensor packed, Tensor scale, Tensor? bias, Tensor? norm, float eps, int precision, int kind, int columns, Tensor? residual) -> Tensor", &linear);
-  m.def("mixture(Tensor x, Tensor base, Tensor gate, Tensor chosen, Tensor[] ups, Tensor[] downs, int precision, int hidden) -> Tensor", &mixture);
+  m.def("linear(Tensor x, Tensor packed, Tensor scale, Tensor? bias, Tensor? norm, float eps, int precision, int kind, int columns, Tensor? residual) -> Tensor", &drivebyword::linear);
+  m.def("mixture(Tensor x, Tensor norm, float eps, Tensor[] router, Tensor bias, int top, bool shares, float factor, Tensor[] shared, int shared_hidden, Tensor[] ups, Tensor[] downs, int hidden, int precision) -> Tensor", &mixture);
 }

@@ -15,11 +15,22 @@
 
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,fma")
 
-namespace {
-
 using at::Tensor;
 using Optional = std::optional<Tensor>;
 
+namespace drivebyword {
+
+// residual + kind(normalised(x) W' + bias), see products.cpp.
+Tensor linear(const Tensor& x, const Tensor& packed, const Tensor& scale, const Optional& bias, const Optional& norm,
+              double eps, int64_t precision, int64_t kind, int64_t columns, const Optional& residual);
+
+}  // namespace drivebyword
+
+namespace {
+
+using drivebyword::linear;
+
+enum Kind { PLAIN = 0, SILU = 1, GELU = 2 };
 enum Precision { F32 = 4, BF16 = 2, I8 = 1 };  // bytes a number
 constexpr int LANES = 16;
 
