@@ -83,7 +83,7 @@ def bench_precision(
                 counted.free.append(driver.trace.tokens == right)
                 wanted = grammar.decode_one(right)[1]
                 counted.off.append(float(np.abs(act.steps[0] - wanted.steps[0]).max()))
-            if seen % 200 == 0:
+            if seen % 100 == 0:
                 said = ", ".join(
                     f"{n} {100 * np.mean([f[REASON_TOKENS:] for f in c.free]):.2f} %" for n, c in counts.items()
                 )
