@@ -55,6 +55,8 @@ def bench_precision(
     cpu: list[float] = []
     seen, grammar = 0, reference.policy.config.grammar
     for episode in _episodes(recordings):
+        if seen == frames:
+            break
         for driver in (reference, *others.values()):
             driver.reset()
         for observation in _observations(episode):
@@ -112,7 +114,7 @@ def _episodes(recordings: str | Path) -> Iterator[Episode]:
     from drivebyword.data.dataset import Dataset
 
     dataset = Dataset(recordings)
-    for index in range(len(dataset)):
+    for index in range(len(dataset.episodes)):
         yield dataset.read_episode(index)
 
 
