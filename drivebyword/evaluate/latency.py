@@ -42,7 +42,7 @@ def bench_latency(folder: str | Path, decisions: int = 3000, engine: str = "torc
     spent, most = np.percentile(cpu, [50, 99])
     least = PER_SECOND.get(engine, FAST)
     rows = {
-        "decisions": _row(len(wall), "decisions"),
+        "decisions": _row(float(len(wall)), "decisions"),
         "p50": _row(middle, "ms"),
         "p95": _row(late, "ms"),
         "p99": _row(latest, "ms"),

@@ -147,7 +147,7 @@ def _rows(
         return {"value": round(float(value), 5), "unit": unit, "ratio_to": None, "ratio": None, "floor": floor}
 
     rows = {
-        "frames": row(frames, "frames"),
+        "frames": row(float(frames), "frames"),
         "draft held whole": row((held >= length - 1).mean(), "of the decisions"),
         "draft tokens accepted": row(held.mean(), f"of {length} tokens"),
         "passes": row(passes.mean(), "a decision"),

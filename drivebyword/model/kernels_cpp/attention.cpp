@@ -13,6 +13,7 @@ void place(Tensor qkv, const Optional& rope, int64_t heads, const Tensor& keys, 
   TORCH_CHECK(qkv.is_contiguous() && qkv.size(2) == (heads + 2 * groups) * width, "place: queries, keys, values in a row");
   const float *cos = data(rope), *sin = cos ? cos + length * width : nullptr;
   float* const all = qkv.mutable_data_ptr<float>();
+  std::vector<float> near(LANES * width);
   const auto at = [&](const Tensor& to, long b, long g) {
     return to.mutable_data_ptr<float>() + b * to.stride(0) + g * to.stride(1);
   };
@@ -30,8 +31,12 @@ void place(Tensor qkv, const Optional& rope, int64_t heads, const Tensor& keys, 
     for (long g = 0; g < groups; ++g) {
       const float* from = all + b * length * qkv.size(2) + (heads + g) * width;
       float *key = at(keys, b, g), *value = at(values, b, g);
-      for (long i = 0; i < width; ++i)
-        for (long t = 0; t < length; ++t) key[t * keys.stride(2) + i * keys.stride(3)] = from[t * qkv.size(2) + i];
+      for (long t = 0; t < length; t += LANES) {  // by way of few close rows: far apart, they fall into one another's cache
+        const long rows = std::min<long>(LANES, length - t);
+        for (long r = 0; r < rows; ++r) std::memcpy(&near[r * width], from + (t + r) * qkv.size(2), width * sizeof(float));
+        for (long i = 0; i < width; ++i)
+          for (long r = 0; r < rows; ++r) key[(t + r) * keys.stride(2) + i * keys.stride(3)] = near[r * width + i];
+      }
       for (long t = 0; t < length; ++t)
         std::memcpy(value + t * values.stride(2), from + t * qkv.size(2) + groups * width, width * sizeof(float));
     }
