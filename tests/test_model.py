@@ -9,6 +9,7 @@ from small_policy import SMALL, make_batch, make_policy
 from torch.nn import functional as F  # noqa: N812
 
 from drivebyword.core.records import INTENTS
+from drivebyword.model.attention import Attention, LatentAttention, LatentConfig, as_bias, rotary
 from drivebyword.model.experts import MixtureOfExperts
 from drivebyword.model.norm import RMSNorm
 from drivebyword.model.policy import Policy, PolicyConfig
@@ -223,3 +224,69 @@ def test_what_stands_is_in_the_way_of_the_arcs_that_lead_to_it(x, y, touched):
     assert bool((near > 0).any()) == bool(touched)
     if touched:  # the way there less the car's front, 3.55 m
         assert 4.0 < -8.0 * math.log(float(near.max())) < 10.0
+
+
+# --------------------------------------------------------------------------- gradients
+
+
+def plain_attention(q, k, v, bias, factor):
+    """Softmax attention query by query and head by head, no trick at all."""
+    each = q.shape[1] // k.shape[1]
+    rows = []
+    for b in range(q.shape[0]):
+        for t in range(q.shape[2]):
+            heads = []
+            for h in range(q.shape[1]):
+                scores = torch.stack([(q[b, h, t] * key).sum() * factor for key in k[b, h // each]]) + bias[b, h, t]
+                share = (scores - scores.max()).exp()
+                heads.append((share[:, None] * v[b, h // each]).sum(0) / share.sum())
+            rows.append(torch.cat(heads))
+    return torch.stack(rows).unflatten(0, (q.shape[0], -1))
+
+
+def turned(x, rope):
+    low, high = x.chunk(2, dim=-1)
+    cos, sin = rope[0, :, : low.shape[-1]], rope[1, :, : low.shape[-1]]
+    return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "latent", "latent, squeezed"])
+def test_gradients_of_attention_are_those_of_the_plain_one(kind):
+    torch.manual_seed(3)
+    batch, length, width, heads, ages = 2, 6, 24, 4, 3
+    if kind == "grouped":
+        layer = Attention(width, heads, 2, 6, ages, qkv_bias=True, sharpness=1.3).double()
+        turns = 6
+    else:
+        latent = LatentConfig(rank=10, query_rank=14 if "squeezed" in kind else None, plain_width=5, rope_width=4,
+                              value_width=7)  # fmt: skip
+        layer = LatentAttention(width, heads, latent, ages, sharpness=1.3).double()
+        turns = 4
+    torch.nn.init.normal_(layer.age_bias)
+    x = torch.randn(batch, length, width, dtype=torch.float64, requires_grad=True)
+    rope = rotary(torch.arange(2, 2 + length), turns, 100.0).double()
+    mask = (torch.rand(batch, length, length) < 0.6) | torch.eye(length, dtype=torch.bool)
+    bias = as_bias(mask, torch.float64)
+    age = torch.randint(0, ages, (1, length, length))
+    weight = torch.randn(batch, length, width, dtype=torch.float64)
+
+    def plain():
+        spread = torch.cat([torch.zeros(heads, 1, dtype=torch.float64), layer.age_bias], dim=1)[:, age[0]]
+        whole = torch.where(mask[:, None], spread[None], -torch.inf)
+        if kind == "grouped":
+            q = layer.query(x).unflatten(-1, (heads, 6)).transpose(1, 2)
+            k, v = (part.unflatten(-1, (2, 6)).transpose(1, 2) for part in layer.key_value(x).split(12, dim=-1))
+            return layer.out(plain_attention(turned(q, rope), turned(k, rope), v, whole, 1.3 * 6**-0.5))
+        asked = layer.norm_query(layer.squeeze(x)) if layer.squeeze is not None else x
+        q = layer.query(asked).unflatten(-1, (heads, 9)).transpose(1, 2)
+        narrow, shared = layer.compress(x).split([10, 4], dim=-1)
+        both = layer.key_value(layer.norm_latent(narrow)).unflatten(-1, (heads, 12)).transpose(1, 2)
+        k = torch.cat([both[..., :5], turned(shared[:, None], rope).expand(-1, heads, -1, -1)], dim=-1)
+        q = torch.cat([q[..., :5], turned(q[..., 5:], rope)], dim=-1)
+        return layer.out(plain_attention(q, k, both[..., 5:], whole, 1.3 * 9**-0.5))
+
+    found, _ = layer(x, x, rope, rope, bias, age, None)
+    inputs = [x, *layer.parameters()]
+    ours = torch.autograd.grad((found * weight).sum(), inputs)
+    for a, b in zip(torch.autograd.grad((plain() * weight).sum(), inputs), ours, strict=True):
+        assert (a - b).norm() <= 1e-5 * a.norm()

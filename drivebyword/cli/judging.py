@@ -130,10 +130,11 @@ class Bench:
     preset. routes: which experts are asked, by family, side of the road and sensor. parallel: two worlds against one,
     memory, reset. fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks.
     repeats: the same scenes in three processes, byte by byte. faults: worlds killed and stopped while a policy trains.
+    precision: each engine's tokens against float32's.
     """
 
     what: tyro.conf.Positional[
-        Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats", "faults"]
+        Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats", "faults", "precision"]
     ]
     """What to measure."""
     share: float = 1.0
@@ -141,7 +142,13 @@ class Bench:
     policy: str = "tiny"
     """latency, routes: whose decisions; faults: the preset that trains."""
     engine: str = "torch"
-    """latency: what computes, torch, onnx or onnx-int8."""
+    """latency: what computes: torch, onnx, fused, fused-bf16 or fused-int8."""
+    peers: bool = False
+    """latency: a model of 25 million parameters beside transformers', instead of a policy."""
+    acceptance: Path | None = None
+    """latency --peers: a report of `bench precision`, for how many passes a draft takes where a policy drives."""
+    recordings: Path = Path("out/collect")
+    """precision: a dataset whose frames the engines decide on."""
     out: Path = Path("out/bench")
     """Folder for the report."""
 
@@ -171,11 +178,24 @@ class Bench:
                 from drivebyword.evaluate.bench import bench_world
 
                 return bench_world()
+            case "precision":
+                from drivebyword.evaluate.precision import bench_precision
+                from drivebyword.loop.policies import checkpoint_folder
+                from drivebyword.model.engines import ENGINES
+
+                folder, frames = checkpoint_folder(self.policy), round(2000 * self.share)
+                return bench_precision(
+                    folder, self.recordings, frames, ENGINES[1:], lambda line: print(line, flush=True)
+                )
+            case "latency" if self.peers:
+                from drivebyword.evaluate.peers import bench_peers
+
+                return bench_peers(max(2, round(10 * self.share)), self.acceptance)
             case "latency":
                 from drivebyword.evaluate.latency import bench_latency
                 from drivebyword.loop.policies import checkpoint_folder
 
-                decisions = max(20, round(200 * self.share))
+                decisions = max(20, round(3000 * self.share))
                 return bench_latency(checkpoint_folder(self.policy), decisions, self.engine)
             case "size":
                 from drivebyword.evaluate.size import bench_size

@@ -49,7 +49,7 @@ class DriveConfig:
     seed: int = 2_000_017
     policy: str = "tiny"
     engine: str = "torch"
-    """What computes the policy: torch, onnx or onnx-int8."""
+    """What computes the policy: torch, onnx, fused, fused-bf16 or fused-int8."""
     then: tuple[tuple[float, str], ...] = ()
     """Later sentences and the second each is typed at."""
     sensors: tuple[str, ...] | None = None

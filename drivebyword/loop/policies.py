@@ -37,7 +37,7 @@ def load_policy(name: str, env: DrivingEnv, threads: int | None = None, engine: 
         name: `tiny`, `expert`, `constant` or the path of a checkpoint.
         env: The world it will drive in; only the expert reads it.
         threads: CPU threads a network may use; None leaves torch's choice.
-        engine: What computes a network: torch, onnx or onnx-int8.
+        engine: What computes a network: torch, onnx, fused, fused-bf16 or fused-int8.
     """
     if name == "constant":
         return ConstantSpeed()

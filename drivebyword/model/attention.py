@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log, pi
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,27 @@ HIDDEN = -1e4
 KeyValue = tuple[Tensor, Tensor]
 """What is kept of tokens: keys and values, each [B, kv heads, L, K]; latent attention keeps [B, 1, L, rank] and the
 rotary part of the keys, [B, 1, L, R]."""
+
+
+class Kept(NamedTuple):
+    """One layer's keys and values of known tokens, and places for new ones behind them."""
+
+    keys: Tensor
+    """[B, G, S, K], as `KeyValue` has them."""
+    values: Tensor
+    at: int
+    """Tokens known: new ones are written from here on."""
+
+    def write(self, own: KeyValue) -> KeyValue:
+        """Write new tokens' keys and values where they belong; return all up to theirs."""
+        end = self.at + own[0].shape[2]
+        if torch.onnx.is_in_onnx_export():  # a graph writes nothing into what it is given
+            return (
+                torch.cat([self.keys[:, :, : self.at], own[0]], 2),
+                torch.cat([self.values[:, :, : self.at], own[1]], 2),
+            )
+        self.keys[:, :, self.at : end], self.values[:, :, self.at : end] = own
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 # --------------------------------------------------------------------------- rotary positions
@@ -129,15 +151,16 @@ class _Aged(nn.Module):
         # Age 0 needs no bias: only differences count.
         self.age_bias = nn.Parameter(torch.zeros(heads, ages - 1)) if ages > 1 else None
 
-    def spread(self, bias: Float[Tensor, "#B Q S"], ages: Int[Tensor, "Q S"] | None) -> Float[Tensor, "#B #N Q S"]:
+    def spread(self, bias: Float[Tensor, "#B Q S"], ages: Int[Tensor, "#B #Q S"] | None) -> Float[Tensor, "#B #N Q S"]:
         """Return the bias of every head."""
         if ages is None or self.age_bias is None:
             return bias[:, None]
-        return bias[:, None] + F.pad(self.age_bias, (1, 0))[:, ages].to(bias.dtype)
+        return bias[:, None] + self.by_age(ages).to(bias.dtype)
 
-
-def _joined(past: KeyValue | None, own: KeyValue) -> KeyValue:
-    return own if past is None else (torch.cat([past[0], own[0]], 2), torch.cat([past[1], own[1]], 2))
+    def by_age(self, ages: Int[Tensor, "#B #Q S"]) -> Float[Tensor, "#B N #Q S"]:
+        """Return what every head adds for the age of a key's frame."""
+        assert self.age_bias is not None
+        return F.pad(self.age_bias, (1, 0))[:, ages].transpose(0, 1)
 
 
 def _split(x: Float[Tensor, "B L D"], heads: int) -> Float[Tensor, "B N L K"]:
@@ -177,10 +200,10 @@ class Attention(_Aged):
         rope: Float[Tensor, "two L K"],
         query_rope: Float[Tensor, "two Q K"],
         bias: Float[Tensor, "#B Q S"],
-        ages: Int[Tensor, "Q S"] | None,
-        past: KeyValue | None,
+        ages: Int[Tensor, "#B #Q S"] | None,
+        past: Kept | None,
     ) -> tuple[Float[Tensor, "B Q D"], KeyValue]:
-        """Attend from `queries` to `past` and `x`; return the result and x's own keys and values.
+        """Attend from `queries` to `past` and `x`; return the result and x's own keys and values, now in `past` too.
 
         Args:
             x: New tokens.
@@ -196,7 +219,7 @@ class Attention(_Aged):
         if self.norm_query is not None and self.norm_key is not None:
             q, k = self.norm_query(q).to(q.dtype), self.norm_key(k).to(k.dtype)
         own = rotate(k, rope), v
-        k, v = _joined(past, own)
+        k, v = own if past is None else past.write(own)
         return self.out(attend(rotate(q, query_rope), k, v, self.spread(bias, ages), self.sharpness)), own
 
 
@@ -238,8 +261,8 @@ class LatentAttention(_Aged):
         rope: Float[Tensor, "two L R"],
         query_rope: Float[Tensor, "two Q R"],
         bias: Float[Tensor, "#B Q S"],
-        ages: Int[Tensor, "Q S"] | None,
-        past: KeyValue | None,
+        ages: Int[Tensor, "#B #Q S"] | None,
+        past: Kept | None,
     ) -> tuple[Float[Tensor, "B Q D"], KeyValue]:
         """Attend as `Attention` does; what is kept of x is its latent and the turned part of its keys."""
         c = self.latent
@@ -249,7 +272,7 @@ class LatentAttention(_Aged):
         q = torch.cat([plain, rotate(turning, query_rope)], dim=-1)
         narrow, shared = self.compress(x).split([c.rank, c.rope_width], dim=-1)
         own = self.norm_latent(narrow)[:, None].to(q.dtype), rotate(shared[:, None], rope).to(q.dtype)
-        latent, turned = _joined(past, own)
+        latent, turned = own if past is None else past.write(own)
         k, v = _split(self.key_value(latent[:, 0]), self.heads).split([c.plain_width, c.value_width], dim=-1)
         k = torch.cat([k, turned.to(k.dtype).expand(-1, self.heads, -1, -1)], dim=-1)
         return self.out(attend(q, k, v, self.spread(bias, ages), self.sharpness)), own

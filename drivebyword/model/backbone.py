@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from drivebyword.model.attention import (
     Attention,
+    Kept,
     KeyValue,
     LatentAttention,
     LatentConfig,
@@ -91,8 +92,8 @@ class Block(nn.Module):
         x: Float[Tensor, "B L D"],
         rope: Float[Tensor, "two L K"],
         bias: Float[Tensor, "#B Q S"],
-        ages: Int[Tensor, "Q S"] | None,
-        past: KeyValue | None,
+        ages: Int[Tensor, "#B #Q S"] | None,
+        past: Kept | None,
         rows: Int[Tensor, " Q"] | None,
     ) -> tuple[Float[Tensor, "B Q D"], KeyValue]:
         """Return the tokens (only `rows` of them, if given) and all tokens' keys and values."""
@@ -131,8 +132,8 @@ class Decoder(nn.Module):
         positions: Int[Tensor, " L"],
         mask: Bool[Tensor, "#B L S"],
         *,
-        ages: Int[Tensor, "L S"] | None = None,
-        past: Sequence[KeyValue] | None = None,
+        ages: Int[Tensor, "#B #L S"] | None = None,
+        past: Sequence[Kept] | None = None,
         rows: Int[Tensor, " Q"] | None = None,
     ) -> tuple[Float[Tensor, "B Q D"], list[KeyValue]]:
         """Return normalised final states and per-layer keys and values of x.
@@ -142,7 +143,7 @@ class Decoder(nn.Module):
             positions: Their rotary positions.
             mask: True where a new token may look, over past and new tokens.
             ages: Age of each key's frame; None where all are 0.
-            past: Keys and values of earlier tokens, per layer.
+            past: Keys and values of earlier tokens, per layer; those of x are written behind them.
             rows: If given, only these tokens are wanted: the last block computes no others.
         """
         rope = rotary(positions, self.config.rope_width, self.config.theta, self.config.scaling)
@@ -151,7 +152,7 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.blocks):
             wanted = rows if index == len(self.blocks) - 1 else None
             seen = bias if wanted is None else bias[:, wanted]
-            aged = ages if wanted is None or ages is None else ages[wanted]
+            aged = ages if wanted is None or ages is None or ages.shape[1] == 1 else ages[:, wanted]
             x, own = block(x, rope, seen, aged, None if past is None else past[index], wanted)
             cache.append(own)
         return self.norm(x), cache

@@ -1,4 +1,4 @@
-"""What computes a decision's passes: PyTorch, or ONNX Runtime in float32 or with 8-bit integers, on one interface.
+"""What computes a decision's passes: PyTorch, ONNX Runtime, or our own kernels in three precisions, on one interface.
 
 In: a policy. Out: an engine with `frame` and `act`, which are `passes.FramePass` and `passes.ActPass`, or compute the
 same. Exports are kept on disk, by the content of weights, configuration and sources.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,26 +19,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drivebyword.data.files import write_folder_atomic
+from drivebyword.data.files import cache_folder, write_folder_atomic
 from drivebyword.model.attention import KeyValue
 from drivebyword.model.checkpoint import config_hash
 from drivebyword.model.frame import Words
+from drivebyword.model.fused import fused
 from drivebyword.model.passes import ActPass, Answer, FramePass
 from drivebyword.model.policy import Policy
+from drivebyword.model.ring import Ring, Room
 from drivebyword.tokens.stream import Batch
 
-ENGINES = ("torch", "onnx", "onnx-int8")
+FUSED = {"fused": "float32", "fused-bf16": "bfloat16", "fused-int8": "int8"}
+"""What `kernels` multiply in."""
+ENGINES = ("torch", "onnx", *FUSED)
 
 
 @runtime_checkable
 class Engine(Protocol):
     """Computes passes."""
 
-    def frame(self, seen: Batch, words: Words, past: list[KeyValue], before: Tensor, tokens: Tensor) -> Answer:
+    def frame(self, seen: Batch, words: Words, room: Room, tokens: Tensor) -> Answer:
         """See `passes.FramePass`."""
         ...
 
-    def act(self, tokens: Tensor, past: list[KeyValue], before: Tensor, cache: list[KeyValue], key: Tensor) -> Tensor:
+    def act(self, tokens: Tensor, room: Room, key: Tensor, start: int) -> Tensor:
         """See `passes.ActPass`."""
         ...
 
@@ -48,18 +51,21 @@ def engine(name: str, policy: Policy, threads: int | None = None) -> Engine:
     """Return an engine by name. Raises ValueError for an unknown one, or one that is not installed."""
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}: {', '.join(ENGINES)}")
-    return (
-        TorchEngine(policy)
-        if name == "torch"
-        else OnnxEngine(policy, eight_bits=name.endswith("int8"), threads=threads)
-    )
+    if name == "onnx":
+        return OnnxEngine(policy, threads=threads)
+    return TorchEngine(policy if name == "torch" else fused(policy, FUSED[name]))
 
 
 class TorchEngine:
-    """The reference."""
+    """The reference; with a policy of `fused`, our kernels."""
 
     def __init__(self, policy: Policy) -> None:
-        self.frame, self.act = FramePass(policy), ActPass(policy)
+        self._frame, self.act = FramePass(policy), ActPass(policy)
+
+    def frame(self, seen: Batch, words: Words, room: Room, tokens: Tensor) -> Answer:
+        """See `passes.FramePass`."""
+        answer, _ = self._frame(seen, words, room, tokens)
+        return answer
 
 
 # --------------------------------------------------------------------------- ONNX Runtime
@@ -70,17 +76,16 @@ class OnnxEngine:
 
     Args:
         policy: In float32.
-        eight_bits: Matrices as 8-bit integers, a scale a column; activations are quantised as they come.
         threads: CPU threads; None leaves the choice to ONNX Runtime.
     """
 
-    def __init__(self, policy: Policy, *, eight_bits: bool = False, threads: int | None = None) -> None:
+    def __init__(self, policy: Policy, *, threads: int | None = None) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise ValueError("this engine needs onnx and onnxruntime: pip install 'drivebyword[engines]'") from None
         self.policy = policy
-        folder = _exported(policy, eight_bits)
+        folder = _exported(policy)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads or 0, 1
         self._sessions = [
@@ -89,24 +94,25 @@ class OnnxEngine:
         ]
         self._wanted = [[value.name for value in session.get_inputs()] for session in self._sessions]
 
-    def frame(self, seen: Batch, words: Words, past: list[KeyValue], before: Tensor, tokens: Tensor) -> Answer:
+    def frame(self, seen: Batch, words: Words, room: Room, tokens: Tensor) -> Answer:
         """See `passes.FramePass`."""
-        rows = [
-            self._run(0, _frame_inputs(_row_of(seen, i), Words(*(part[i : i + 1] for part in words)),
-                                       _row_of_cache(past, i), before[i : i + 1], tokens[i : i + 1]))
-            for i in range(len(tokens))
-        ]  # fmt: skip
-        logits, plan, speed, affordances, key, *cache = (torch.cat(parts) for parts in zip(*rows, strict=True))
-        return Answer(logits, plan, speed, affordances, key, _paired(cache))
+        rows, first = [], room.before.shape[1]
+        for i in range(len(tokens)):
+            one = Words(*(part[i : i + 1] for part in words))
+            found = self._run(0, _frame_inputs(_row_of(seen, i), one, _row_of_room(room, i), tokens[i : i + 1]))
+            for layer, (k, v) in enumerate(_paired(found[5:])):
+                end = first + k.shape[2]
+                room.keys[i, layer, :, first:end], room.values[i, layer, :, first:end] = k[0], v[0]
+            rows.append(found[:5])
+        return Answer(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
-    def act(self, tokens: Tensor, past: list[KeyValue], before: Tensor, cache: list[KeyValue], key: Tensor) -> Tensor:
-        """See `passes.ActPass`."""
+    def act(self, tokens: Tensor, room: Room, key: Tensor, start: int) -> Tensor:
+        """See `passes.ActPass`; graphs have fixed shapes, so the whole act is computed."""
         rows = [
-            self._run(1, _act_inputs(tokens[i : i + 1], _row_of_cache(past, i), before[i : i + 1],
-                                     _row_of_cache(cache, i), key[i : i + 1]))[0]
+            self._run(1, _act_inputs(tokens[i : i + 1], _row_of_room(room, i), key[i : i + 1]))[0]
             for i in range(len(tokens))
-        ]  # fmt: skip
-        return torch.cat(rows)
+        ]
+        return torch.cat(rows)[:, start:]
 
     def _run(self, which: int, inputs: dict[str, Tensor]) -> list[Tensor]:
         found = self._sessions[which].run(None, {name: inputs[name].numpy() for name in self._wanted[which]})
@@ -122,10 +128,9 @@ class _Flat(nn.Module):
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.names, values, strict=True))
-        past = _paired([value for name, value in given.items() if name.startswith("past")])
+        room = Room(given["keys"], given["values"], given["before"], given["ages"])
         if isinstance(self.inner, ActPass):
-            cache = _paired([value for name, value in given.items() if name.startswith("cache")])
-            return (self.inner(given["tokens"], past, given["before"], cache, given["key"]),)
+            return (self.inner(given["tokens"], room, given["key"]),)
         cameras = {name: given[f"camera {name}"] for name in self.inner.policy.frame.vision.names}
         one, none = given["ego"], given["tokens"][:, None]
         seen = Batch(
@@ -136,29 +141,21 @@ class _Flat(nn.Module):
             history_valid=torch.ones(1, 1, dtype=torch.bool),
         )  # fmt: skip
         words = Words(given["words"], given["word_mask"])
-        logits, plan, speed, affordances, key, cache = self.inner(seen, words, past, given["before"], given["tokens"])
-        return (logits, plan, speed, affordances, key, *(part for pair in cache for part in pair))
+        answer, own = self.inner(seen, words, room, given["tokens"])
+        return (*answer, *(part for pair in own for part in pair))
 
 
-def _frame_inputs(seen: Batch, words: Words, past: list[KeyValue], before: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+def _frame_inputs(seen: Batch, words: Words, room: Room, tokens: Tensor) -> dict[str, Tensor]:
     named = {f"camera {name}": image for name, image in seen.cameras.items()}
     for name in ("lidar", "radar", "radar_valid", "ego", "passed", "present"):
         value = getattr(seen, name)
         if value is not None:
             named[name] = value
-    named |= {"words": words.states, "word_mask": words.mask, "before": before, "tokens": tokens}
-    return named | _numbered("past", past)
+    return named | {"words": words.states, "word_mask": words.mask, "tokens": tokens} | room._asdict()
 
 
-def _act_inputs(
-    tokens: Tensor, past: list[KeyValue], before: Tensor, cache: list[KeyValue], key: Tensor
-) -> dict[str, Tensor]:
-    named = {"tokens": tokens, "before": before, "key": key}
-    return named | _numbered("past", past) | _numbered("cache", cache)
-
-
-def _numbered(name: str, cache: list[KeyValue]) -> dict[str, Tensor]:
-    return {f"{name} {i} {part}": value for i, pair in enumerate(cache) for part, value in zip("kv", pair, strict=True)}
+def _act_inputs(tokens: Tensor, room: Room, key: Tensor) -> dict[str, Tensor]:
+    return {"tokens": tokens, "key": key} | room._asdict()
 
 
 def _paired(flat: Sequence[Tensor]) -> list[KeyValue]:
@@ -175,42 +172,40 @@ def _row_of(seen: Batch, i: int) -> Batch:
     return Batch(**{**values, **cut, "cameras": cameras})
 
 
-def _row_of_cache(cache: list[KeyValue], i: int) -> list[KeyValue]:
-    return [(k[i : i + 1], v[i : i + 1]) for k, v in cache]
+def _row_of_room(room: Room, i: int) -> Room:
+    return Room(*(part[i : i + 1] for part in room))
 
 
 # --------------------------------------------------------------------------- exporting
 
 
-def _exported(policy: Policy, eight_bits: bool) -> Path:
+def _exported(policy: Policy) -> Path:
     """Return the folder of a policy's exported passes; made on first use."""
     try:
         versions = [importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")]
     except importlib.metadata.PackageNotFoundError:
         raise ValueError("exporting needs onnx: pip install 'drivebyword[engines]'") from None
-    digest = hashlib.sha256(" ".join([*versions, config_hash(policy.config), str(eight_bits)]).encode())
+    digest = hashlib.sha256(" ".join([*versions, config_hash(policy.config)]).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     for name, value in policy.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
-    root = Path(os.environ.get("DRIVEBYWORD_CACHE") or Path.home() / ".cache" / "drivebyword") / "engines"
-    folder = root / digest.hexdigest()[:20]
+    folder = cache_folder("engines") / digest.hexdigest()[:20]
     if not (folder / "act.onnx").exists():
         with write_folder_atomic(folder, replace=True) as temporary:
-            _export(policy, temporary, eight_bits)
+            _export(policy, temporary)
     return folder
 
 
 @torch.no_grad()
-def _export(policy: Policy, folder: Path, eight_bits: bool) -> None:
+def _export(policy: Policy, folder: Path) -> None:
     frame, act = FramePass(policy), ActPass(policy)
     inputs = _example(policy)
-    answer = frame(*inputs)
-    seen, words, past, before, tokens = inputs
+    answer, _ = frame(*inputs)
     wanted: dict[str, tuple[FramePass | ActPass, dict[str, Tensor]]] = {
-        "frame": (frame, _frame_inputs(seen, words, past, before, tokens)),
-        "act": (act, _act_inputs(tokens, past, before, answer.cache, answer.key)),
+        "frame": (frame, _frame_inputs(*inputs)),
+        "act": (act, _act_inputs(inputs[-1], inputs[-2], answer.key)),
     }
     for name, (inner, example) in wanted.items():
         path = folder / f"{name}.onnx"
@@ -220,12 +215,6 @@ def _export(policy: Policy, folder: Path, eight_bits: bool) -> None:
                 _Flat(inner, example).eval(), tuple(example.values()), str(path), input_names=list(example),
                 dynamo=False, opset_version=17,
             )  # fmt: skip
-        if eight_bits:
-            from onnxruntime.quantization import QuantType, quantize_dynamic
-
-            quantize_dynamic(
-                path, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
-            )
 
 
 @contextlib.contextmanager
@@ -239,7 +228,7 @@ def _unchecked() -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
-def _example(policy: Policy) -> tuple[Batch, Words, list[KeyValue], Tensor, Tensor]:
+def _example(policy: Policy) -> tuple[Batch, Words, Room, Tensor]:
     """Return one driver's inputs of the right shapes."""
     c, layout = policy.config, policy.layout
     rig, sensors = c.rig, len(c.rig.sensor_names())
@@ -259,8 +248,5 @@ def _example(policy: Policy) -> tuple[Batch, Words, list[KeyValue], Tensor, Tens
     told = policy.read(torch.zeros(1, room, c.word_width), torch.ones(1, room, dtype=torch.bool))
     everything = torch.ones(1, layout.instruction, layout.instruction, dtype=torch.bool)
     _, heard = policy.decoder(told.tokens, layout.positions(0), everything)
-    extra = (c.stream.window - 1) * layout.frame
-    past = [tuple(nn.functional.pad(part, (0, 0, 0, extra)) for part in pair) for pair in heard]
-    before = torch.ones(1, layout.instruction + extra, dtype=torch.bool)
     tokens = torch.from_numpy(np.array(c.grammar.ranges[:, 0]))[None]
-    return seen, told.words, past, before, tokens  # type: ignore[return-value]
+    return seen, told.words, Ring(c.stream, layout, heard).room(), tokens

@@ -138,21 +138,27 @@ class MixtureOfExperts(nn.Module):
 
     def route(self, flat: Float[Tensor, "T D"]) -> tuple[Float[Tensor, "T K"], Int[Tensor, "T K"]]:
         """Return the gates and the numbers of the experts each token is sent to."""
-        how = self.routing
         with torch.autocast(flat.device.type, enabled=False):  # near ties must not turn on rounding
-            affinity = _SCORES[how.scores](F.linear(flat.to(self.router.weight.dtype), self.router.weight))
-        wanted = affinity.detach() + self.bias
-        if how.groups > 1:
-            inside = wanted.unflatten(-1, (how.groups, -1))
-            # V3 judges a group by its best two experts, V2 by its best.
-            best = inside.topk(2, dim=-1).values.sum(-1) if how.scores == "sigmoid" else inside.amax(-1)
-            closed = torch.ones_like(best, dtype=torch.bool).scatter(1, best.topk(how.top_groups).indices, value=False)
-            wanted = inside.masked_fill(closed[..., None], float("-inf")).flatten(1)
-        chosen = wanted.topk(self.top, dim=-1).indices
-        gate = affinity.gather(1, chosen)
-        if how.shares:
-            gate = gate / gate.sum(-1, keepdim=True)
-        return gate * how.scale, chosen
+            return route(flat, self.router.weight, self.bias, self.top, self.routing)
+
+
+def route(
+    flat: Float[Tensor, "T D"], router: Float[Tensor, "E D"], bias: Float[Tensor, " E"], top: int, how: RoutingConfig
+) -> tuple[Float[Tensor, "T K"], Int[Tensor, "T K"]]:
+    """Return the gates and the numbers of the `top` experts each token is sent to."""
+    affinity = _SCORES[how.scores](F.linear(flat.to(router.dtype), router))
+    wanted = affinity.detach() + bias
+    if how.groups > 1:
+        inside = wanted.unflatten(-1, (how.groups, -1))
+        # V3 judges a group by its best two experts, V2 by its best.
+        best = inside.topk(2, dim=-1).values.sum(-1) if how.scores == "sigmoid" else inside.amax(-1)
+        closed = torch.ones_like(best, dtype=torch.bool).scatter(1, best.topk(how.top_groups).indices, value=False)
+        wanted = inside.masked_fill(closed[..., None], float("-inf")).flatten(1)
+    chosen = wanted.topk(top, dim=-1).indices
+    gate = affinity.gather(1, chosen)
+    if how.shares:
+        gate = gate / gate.sum(-1, keepdim=True)
+    return gate * how.scale, chosen
 
 
 def halve(module: Part) -> Part:

@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from drivebyword.model.architectures import EMBEDDING, HEAD, PARTLY
-from drivebyword.model.attention import KeyValue
+from drivebyword.model.attention import Kept, KeyValue
 from drivebyword.model.backbone import Decoder
 from drivebyword.model.conversion import plan
+from drivebyword.model.ring import longer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,28 +65,21 @@ class LanguageModel:
     @torch.inference_mode()
     def continued(self, ids: Int[Tensor, "B L"], tokens: int) -> Int[Tensor, "B more"]:
         """Return the `tokens` that greedily follow; each is paid for once."""
-        found, past, new = [], None, ids
-        for _ in range(tokens):
-            logits, past = self._step(new, past)
-            new = logits[:, -1:].argmax(-1)
-            found.append(new)
-        return torch.cat(found, dim=1)
+        logits, known = self._step(ids, None)
+        found, rows = [logits[:, -1:].argmax(-1)], longer(known, tokens)
+        for at in range(ids.shape[1], ids.shape[1] + tokens - 1):
+            logits, _ = self._step(found[-1], [row._replace(at=at) for row in rows])
+            found.append(logits[:, -1:].argmax(-1))
+        return torch.cat(found[:tokens], dim=1)
 
-    def _step(
-        self, ids: Int[Tensor, "B L"], past: list[KeyValue] | None
-    ) -> tuple[Float[Tensor, "B L V"], list[KeyValue]]:
-        before = 0 if past is None else past[0][0].shape[2]
+    def _step(self, ids: Int[Tensor, "B L"], past: list[Kept] | None) -> tuple[Float[Tensor, "B L V"], list[KeyValue]]:
+        before = 0 if past is None else past[0].at
         length = ids.shape[1]
         mask = torch.ones(1, length, before + length, dtype=torch.bool).tril(before)
         positions = torch.arange(before, before + length)
         y, own = self.decoder(self.embedding[ids].float(), positions, mask, past=past)
         head = self.embedding if self.head is None else self.head
-        kept = (
-            own
-            if past is None
-            else [(torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in zip(past, own, strict=True)]
-        )
-        return y @ head.float().T, kept
+        return y @ head.float().T, own
 
     def grown(self, words: Sequence[str], seed: int = 0) -> LanguageModel:
         """Return the model with tokens added behind the others, as special ones; old tokens keep their numbers.

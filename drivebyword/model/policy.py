@@ -114,7 +114,7 @@ class Policy(nn.Module):
         device = x.device
         layout, window = self.layout, self.config.stream.window
         mask = layout.mask(history(batch.history_valid, window, stride), key)
-        ages = layout.ages(frame_age(frames, stride).to(device).clamp(max=window - 1)) if frames > 1 else None
+        ages = layout.ages(frame_age(frames, stride).to(device).clamp(max=window - 1))[None] if frames > 1 else None
         rows = self._answer_rows(frames).to(device)
         y, _ = self.decoder(x, layout.positions(frames).to(device), mask, ages=ages, rows=rows)
         y = y.unflatten(1, (frames, -1))
@@ -156,9 +156,9 @@ class Policy(nn.Module):
         known = torch.where(tokens < 0, begin, tokens)[..., :-1]
         return self.embed(F.pad(known, (1, 0), value=begin)) + self.place
 
-    def answer(self, states: Float[Tensor, "*B A D"]) -> Float[Tensor, "*B A V"]:
-        """Return token logits; what is illegal at its position gets -inf."""
-        return self.token_head(states).float().masked_fill(self.illegal, float("-inf"))
+    def answer(self, states: Float[Tensor, "*B A D"], start: int = 0) -> Float[Tensor, "*B A V"]:
+        """Return token logits of the positions from `start` on; what is illegal at its position gets -inf."""
+        return self.token_head(states).float().masked_fill(self.illegal[start:], float("-inf"))
 
     def plan(self, ego: Float[Tensor, "*B D"]) -> tuple[Float[Tensor, "*B P 2"], Float[Tensor, "*B"]]:
         """Return path and speed as the ego token's state tells them."""

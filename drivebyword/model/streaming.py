@@ -1,7 +1,7 @@
 """Driving step by step: one observation in, one decision out, the same as one long masked forward pass.
 
 In: observations, one per decision period, of one driver or of many at once, each with its own memory. Out:
-decisions. Each encodes the new frame alone; keys and values of past frames are kept and never change. The last
+decisions. Each encodes the new frame alone; keys and values of past frames lie in rings and never change. The last
 decision's chunk, shifted, is the draft of the next: one pass checks it, and passes are repeated from the first
 token that differs, so the tokens are those of decoding one by one. A new sentence encodes the frames of the
 window once more.
@@ -13,11 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from drivebyword.core.exploration import Choice
@@ -27,22 +26,14 @@ from drivebyword.model.engines import engine as engine_of
 from drivebyword.model.experts import halve
 from drivebyword.model.frame import Words
 from drivebyword.model.passed import JUNCTION, Passed
-from drivebyword.model.passes import joined
 from drivebyword.model.policy import Instruction, Policy
 from drivebyword.model.reader import Reader
+from drivebyword.model.ring import Ring, stacked
 from drivebyword.tokens.action import DRIVEN_TOKENS
 from drivebyword.tokens.stream import Batch, together
 
 SURE = 0.9
 """Share at which the intent `null` means that the sentence asks for nothing we know."""
-
-
-class Frame(NamedTuple):
-    """A past frame: what it was made of, and what is kept of it."""
-
-    seen: Batch
-    key: Bool[Tensor, "1 N"]
-    cache: list[KeyValue]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +65,12 @@ class Trace:
 class Memory:
     """All that one driver remembers from one decision to the next."""
 
-    frames: deque[Frame]
+    frames: deque[Batch]
+    """What the frames of the window were made of: a new sentence encodes them once more."""
     sentence: str | None = None
     instruction: Instruction | None = None
-    told: list[KeyValue] = field(default_factory=list)
-    """The instruction's keys and values per layer."""
+    ring: Ring | None = None
+    """What is kept of instruction and frames."""
     intent: Float[np.ndarray, " I"] = field(default_factory=lambda: np.zeros(len(INTENTS)))
     why_not: str | None = None
     """Why the sentence asks for nothing; None where it was understood."""
@@ -223,15 +215,14 @@ class StreamingPolicy:
         states, memory.why_not = self.reader.read(sentence)  # no states where it cannot be read: nothing was said
         memory.sentence = sentence
         memory.passed.hear()
-        memory.instruction, memory.told = self._read(states)
+        memory.instruction, told = self._read(states)
+        memory.ring = Ring(self.policy.config.stream, self.policy.layout, told)
         intent = self.policy.intent(memory.instruction.tokens)[0].softmax(-1).numpy()
         if memory.why_not is None and intent[INTENTS.index("null")] > SURE:
             memory.why_not = "it asks for nothing this car knows"
         memory.intent = intent
-        past = [frame.seen for frame in memory.frames]
-        memory.frames.clear()
-        for seen in past:
-            memory.frames.append(self._pass_frame(memory, seen))
+        for seen in memory.frames:
+            self._pass_frame(memory, memory.ring, seen)
 
     def _read(self, states: Float[Tensor, "L Dw"]) -> tuple[Instruction, list[KeyValue]]:
         # Padded to one length, so that a sentence reads the same beside whichever others.
@@ -249,31 +240,35 @@ class StreamingPolicy:
         """Encode the new frames together with the drafts, check the drafts, repeat until they hold."""
         grammar = self.policy.config.grammar
         drafts = np.stack([grammar.ranges[:, 0] if m.draft is None else m.draft for m in memories])
-        past, before = self._past(memories)
-        answer = self.engine.frame(together(seen), _words(memories), past, before, torch.from_numpy(drafts))
+        rings = [memory.ring for memory in memories if memory.ring is not None]
+        room = stacked([ring.room() for ring in rings])
+        answer = self.engine.frame(together(seen), _words(memories), room, torch.from_numpy(drafts))
         nearness = answer.affordances[:, JUNCTION].sigmoid()
         logits = answer.logits.numpy().copy()
         tokens = self._chosen(logits, draws)
         passes = np.ones(len(memories), np.int64)
         # What follows the first wrong token was predicted from it; the last token nobody reads.
         checked = slice(0, self._needed - 1)
-        # A pass makes at least one more token right. An engine that rounds a token by the others' values may never
-        # agree with itself: it has as many passes as there are tokens.
+        # A pass makes at least one more token right.
         for _ in range(grammar.length):
-            wrong = np.flatnonzero((tokens[:, checked] != drafts[:, checked]).any(1))
+            differ = tokens[:, checked] != drafts[:, checked]
+            wrong = np.flatnonzero(differ.any(1))
             if not len(wrong):
                 break
             drafts[wrong] = tokens[wrong]
-            again = self.engine.act(
-                torch.from_numpy(drafts[wrong]), _rows(past, wrong), before[wrong], _rows(answer.cache, wrong),
-                answer.key[wrong],
-            )  # fmt: skip
-            logits[wrong] = again.numpy()
+            start = int(differ[wrong].argmax(1).min()) + 1
+            rows = torch.from_numpy(wrong)
+            here = room if len(rings) == 1 else room.of(rows)
+            again = self.engine.act(torch.from_numpy(drafts[wrong]), here, answer.key[rows], start)
+            if here is not room:
+                room.take_back(here, rows, here.before.shape[1])
+            logits[wrong, start:] = again.numpy()
             tokens[wrong] = self._chosen(logits[wrong], [draws[int(i)] for i in wrong])
             passes[wrong] += 1
-        for i, memory in enumerate(memories):
+        for i, (memory, ring) in enumerate(zip(memories, rings, strict=True)):
+            ring.keep(room, i, answer.key[i])
             if self.policy.config.stream.window > 1:
-                memory.frames.append(Frame(seen[i], answer.key[i : i + 1], _rows(answer.cache, [i])))
+                memory.frames.append(seen[i])
             memory.trace = Trace(
                 tokens=tokens[i],
                 logits=logits[i],
@@ -285,38 +280,10 @@ class StreamingPolicy:
             )
             memory.passed.see(float(nearness[i]))
 
-    def _pass_frame(self, memory: Memory, seen: Batch) -> Frame:
+    def _pass_frame(self, memory: Memory, ring: Ring, seen: Batch) -> None:
         """Run a frame for what later frames need of it."""
-        past, before = self._past([memory])
-        draft = torch.from_numpy(self.policy.config.grammar.ranges[None, :, 0].copy())
-        answer = self.engine.frame(seen, _words([memory]), past, before, draft)
-        return Frame(seen, answer.key, answer.cache)
-
-    def _past(self, memories: Sequence[Memory]) -> tuple[list[KeyValue], Bool[Tensor, "B S"]]:
-        """Return keys and values of instruction and window per layer, and which may be seen.
-
-        Every driver has a place for every age; before its episode is that old, the place is empty and not seen.
-        """
-        stream, layout = self.policy.config.stream, self.policy.layout
-        past = [joined([memory.told for memory in memories], 0)]
-        seen = [torch.ones(len(memories), layout.instruction, dtype=torch.bool)]
-        for age in range(stream.window - 1, 0, -1):
-            keys, caches = zip(*(self._place(memory, age * stream.stride) for memory in memories), strict=True)
-            past.append(joined(caches, 0))
-            seen.append(torch.cat(keys))
-        return joined(past, 2), torch.cat(seen, dim=1)
-
-    def _place(self, memory: Memory, back: int) -> tuple[Bool[Tensor, "1 N"], list[KeyValue]]:
-        """Return which tokens of the frame `back` decisions ago exist, and their keys and values."""
-        if back <= len(memory.frames):
-            frame = memory.frames[-back]
-            return frame.key, frame.cache
-        n = self.policy.layout.frame
-        nothing: list[KeyValue] = [
-            (k.new_zeros(1, k.shape[1], n, k.shape[3]), v.new_zeros(1, v.shape[1], n, v.shape[3]))
-            for k, v in memory.told
-        ]
-        return torch.zeros(1, n, dtype=torch.bool), nothing
+        room, draft = ring.room(), torch.from_numpy(self.policy.config.grammar.ranges[None, :, 0].copy())
+        ring.keep(room, 0, self.engine.frame(seen, _words([memory]), room, draft).key[0])
 
     # ------------------------------------------------------------------ observations
 
@@ -374,8 +341,3 @@ def _words(memories: Sequence[Memory]) -> Words:
     """Return every driver's sentence."""
     words = [memory.instruction.words for memory in memories if memory.instruction is not None]
     return Words(torch.cat([w.states for w in words]), torch.cat([w.mask for w in words]))
-
-
-def _rows(cache: list[KeyValue], rows: Sequence[int] | Int[np.ndarray, " b"]) -> list[KeyValue]:
-    """Return some drivers' keys and values."""
-    return [(k[rows], v[rows]) for k, v in cache]
