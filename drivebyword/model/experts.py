@@ -92,30 +92,36 @@ class _Grouped(torch.autograd.Function):
     """A product of each group of rows with its own matrix: one node for all experts, results written in place."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, groups: list[slice], *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, sizes: list[int], *weights: Tensor) -> Tensor:
         cast = [weight.to(x.dtype) for weight in weights]
         ctx.save_for_backward(x, *cast)
-        ctx.groups, ctx.kept = groups, weights[0].dtype
-        return _products(x, groups, [weight.t() for weight in cast])
+        ctx.sizes, ctx.kept = sizes, weights[0].dtype
+        return _products(x, sizes, [weight.t() for weight in cast])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         g = gradients[0].contiguous()
         wanted = ctx.needs_input_grad
-        back = _products(g, ctx.groups, weights) if wanted[0] else None
+        back = _products(g, ctx.sizes, weights) if wanted[0] else None
         learned = [
-            torch.mm(g[rows].t(), x[rows]).to(ctx.kept) if asked and rows.stop > rows.start else None
-            for rows, asked in zip(ctx.groups, wanted[2:], strict=True)
+            torch.mm(after.t(), before).to(ctx.kept) if asked and len(after) else None
+            for after, before, asked in zip(g.split(ctx.sizes), x.split(ctx.sizes), wanted[2:], strict=True)
         ]
         return back, None, *learned
 
 
-def _products(x: Tensor, groups: list[slice], matrices: list[Tensor]) -> Tensor:
+def _grouped(x: Tensor, sizes: list[int], weights: list[Tensor]) -> Tensor:
+    if torch.is_grad_enabled():
+        return _Grouped.apply(x, sizes, *weights)  # type: ignore[no-any-return]
+    return _products(x, sizes, [weight.to(x.dtype).t() for weight in weights])
+
+
+def _products(x: Tensor, sizes: list[int], matrices: list[Tensor]) -> Tensor:
     y = x.new_empty(len(x), matrices[0].shape[1])
-    for rows, matrix in zip(groups, matrices, strict=True):
-        if rows.stop > rows.start:
-            torch.mm(x[rows], matrix, out=y[rows])
+    for rows, found, matrix in zip(x.split(sizes), y.split(sizes), matrices, strict=True):
+        if len(rows):
+            torch.mm(rows, matrix, out=found)
     return y
 
 
@@ -126,8 +132,8 @@ class _Plan(NamedTuple):
     """The token of each row."""
     places: Int[Tensor, "T K"]
     """The rows of each token."""
-    groups: list[slice]
-    """Each expert's rows; some at the end may belong to nobody."""
+    sizes: list[int]
+    """Rows of each expert; some of the last may belong to nobody."""
 
 
 def _plan(chosen: Int[Tensor, "T K"], load: list[int], fill: bool) -> _Plan:
@@ -137,20 +143,19 @@ def _plan(chosen: Int[Tensor, "T K"], load: list[int], fill: bool) -> _Plan:
     product of 500 rows. Loads differ in every pass, so groups are filled up, by a sixteenth at most.
     """
     sizes = [_filled(n) for n in load] if fill else load
-    starts = [0, *accumulate(sizes)]
-    groups = [slice(start, start + size) for start, size in zip(starts, sizes, strict=False)]
     flat, top = chosen.flatten(), chosen.shape[1]
     order = flat.argsort(stable=True)
     places = torch.empty_like(order)
     if not fill:
         places[order] = torch.arange(len(order), device=order.device)
-        return _Plan(order.div(top, rounding_mode="floor") if top > 1 else order, places.view_as(chosen), groups)
+        return _Plan(order.div(top, rounding_mode="floor") if top > 1 else order, places.view_as(chosen), sizes)
+    starts = [0, *accumulate(sizes)]
     within = zip(starts, load, strict=False)
     rows = torch.cat([torch.arange(start, start + n, device=order.device) for start, n in within])
     places[order] = rows
     source = order.new_zeros(starts[-1])
     source[rows] = order.div(top, rounding_mode="floor") if top > 1 else order
-    return _Plan(source, places.view_as(chosen), groups)
+    return _Plan(source, places.view_as(chosen), sizes)
 
 
 def _filled(rows: int) -> int:
@@ -207,9 +212,9 @@ class MixtureOfExperts(nn.Module):
         """Return what each token's experts say, times their gates."""
         experts = [expert for expert in self.experts if isinstance(expert, SwiGLU)]
         rows = _Sort.apply(flat, plan.source, plan.places)
-        both = _Grouped.apply(rows, plan.groups, *(expert.gate_up.weight for expert in experts))
+        both = _grouped(rows, plan.sizes, [expert.gate_up.weight for expert in experts])
         inner = experts[0].activate(both)
-        done = _Grouped.apply(inner, plan.groups, *(expert.down.weight for expert in experts))
+        done = _grouped(inner, plan.sizes, [expert.down.weight for expert in experts])
         return _Mix.apply(done, gate, plan.source, plan.places)
 
     def _all(
