@@ -127,18 +127,24 @@ class Bench:
     """Measure this machine and the world's manners.
 
     world: frames per CPU-second. latency: milliseconds a decision. size: parameters, operations and floors of every
-    preset. routes: which experts are asked, by family, side of the road and sensor. parallel: two worlds against one,
-    memory, reset. fuzz: 100,000 actions and 1,000 configurations of nonsense. soak: half an hour of scenes, what leaks.
-    repeats: the same scenes in three processes, byte by byte. faults: worlds killed and stopped while a policy trains.
-    precision: each engine's tokens against float32's.
+    preset. mixtures: our mixture of experts against transformers' and against dense. train: a memory learned from
+    --data, against a plain loop that encodes the window again for every decision; with --preset a step and a decision
+    of a large policy in little memory. smolvla: a decision at SmolVLA's shape. routes: which experts are asked, by
+    family, side of the road and sensor. parallel: two worlds against one, memory, reset. fuzz: 100,000 actions and
+    1,000 configurations of nonsense. soak: half an hour of scenes, what leaks. repeats: the same scenes in three
+    processes, byte by byte. faults: worlds killed and stopped while a policy trains. precision: each engine's tokens
+    against float32's.
     """
 
     what: tyro.conf.Positional[
-        Literal["world", "latency", "size", "routes", "parallel", "fuzz", "soak", "repeats", "faults", "precision"]
-    ]
+        Literal[
+            "world", "latency", "size", "mixtures", "train", "smolvla", "routes", "parallel", "fuzz", "soak", "repeats",
+            "faults", "precision",
+        ]
+    ]  # fmt: skip
     """What to measure."""
     share: float = 1.0
-    """latency, routes, parallel, fuzz, soak, repeats, faults: how much of the whole to run, e.g. 0.01."""
+    """How much of the whole to run, e.g. 0.01; world and size always run whole."""
     policy: str = "tiny"
     """latency, routes: whose decisions; faults: the preset that trains."""
     engine: str = "torch"
@@ -149,6 +155,12 @@ class Bench:
     """latency --peers: a report of `bench precision`, for how many passes a draft takes where a policy drives."""
     recordings: Path = Path("out/collect")
     """precision: a dataset whose frames the engines decide on."""
+    data: tuple[Path, ...] = ()
+    """train: recorded scenes to learn from, and others to judge with."""
+    preset: str | None = None
+    """train: a preset to take --steps of, frozen in bfloat16 with adapters beside it."""
+    steps: int = 1
+    """train: steps of that preset."""
     out: Path = Path("out/bench")
     """Folder for the report."""
 
@@ -202,11 +214,28 @@ class Bench:
                 from drivebyword.presets import SIZED, preset
 
                 return bench_size({name: preset(name).policy for name in SIZED})
+            case "mixtures":
+                from drivebyword.evaluate.mixtures import bench_mixtures
+
+                return bench_mixtures(self.share, _say)
+            case "train":
+                from drivebyword.evaluate.training import bench_train
+                from drivebyword.presets import preset
+
+                if self.preset is not None:
+                    from drivebyword.evaluate.large import bench_large
+
+                    return bench_large(self.preset, preset(self.preset).policy, self.steps, _say)
+                return bench_train(preset("tiny").policy, self.data, self.share, self.out, _say)
+            case "smolvla":
+                from drivebyword.evaluate.smolvla import bench_smolvla
+
+                return bench_smolvla(self.share, _say)
             case "routes":
                 from drivebyword.evaluate.routes import bench_routes
                 from drivebyword.loop.policies import checkpoint_folder
 
-                return bench_routes(checkpoint_folder(self.policy), self.share, lambda line: print(line, flush=True))
+                return bench_routes(checkpoint_folder(self.policy), self.share, _say)
             case "parallel":
                 from drivebyword.evaluate.parallel import bench_parallel
 
@@ -218,7 +247,7 @@ class Bench:
             case "soak":
                 from drivebyword.evaluate.soak import bench_soak
 
-                return bench_soak(self.share, lambda line: print(line, flush=True))
+                return bench_soak(self.share, _say)
             case "repeats":
                 from drivebyword.evaluate.repeats import bench_repeats
 
@@ -228,6 +257,10 @@ class Bench:
                 from drivebyword.presets import preset
 
                 return bench_faults(preset(self.policy), self.share)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def command() -> str:

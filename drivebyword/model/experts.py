@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -49,24 +50,117 @@ class RoutingConfig:
             raise ValueError(f"top_groups must be between 1 and groups ({self.groups}), got {self.top_groups}")
 
 
-class _Reorder(torch.autograd.Function):
-    """Rows in another order; the gradient takes the way back, a gather instead of a slow scatter."""
+class _Sort(torch.autograd.Function):
+    """Tokens to rows sorted by expert; the gradient is gathered too, instead of a slow scatter."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back)
-        return x.index_select(0, order)
+    def forward(ctx: Any, x: Tensor, source: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return x.index_select(0, source)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (back,) = ctx.saved_tensors
-        return gradients[0].index_select(0, back), None, None
+        first, *others = ctx.saved_tensors[0].unbind(1)
+        found = gradients[0].index_select(0, first)
+        for places in others:
+            found += gradients[0].index_select(0, places)
+        return found, None, None
 
 
-def _reorder(x: Tensor, order: Tensor, back: Tensor) -> Tensor:
+class _Mix(torch.autograd.Function):
+    """Rows back to tokens: each token's rows times its gates, summed. Rows that belong to nobody get no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, gate: Tensor, source: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(y, gate, source, places)
+        mixed = y.index_select(0, places[:, 0]).mul_(gate[:, :1])
+        for k in range(1, gate.shape[1]):
+            mixed.addcmul_(y.index_select(0, places[:, k]), gate[:, k : k + 1])
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        y, gate, source, places = ctx.saved_tensors
+        rows = gradients[0].index_select(0, source)
+        of_gate = (rows * y).sum(-1).index_select(0, places.flatten()).view_as(gate)
+        gates = gate.new_zeros(len(y), 1)
+        gates[places.flatten()] = gate.flatten()[:, None]
+        return rows.mul_(gates), of_gate, None, None
+
+
+class _Grouped(torch.autograd.Function):
+    """A product of each group of rows with its own matrix: one node for all experts, results written in place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: list[int], all_learn: bool, *weights: Tensor) -> Tensor:
+        cast = [weight.to(x.dtype) for weight in weights]
+        ctx.save_for_backward(x, *cast)
+        ctx.sizes, ctx.kept, ctx.all_learn = sizes, weights[0].dtype, all_learn
+        return _products(x, sizes, [weight.t() for weight in cast])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        g = gradients[0].contiguous()
+        wanted = ctx.needs_input_grad
+        back = _products(g, ctx.sizes, weights) if wanted[0] else None
+        learned = [
+            torch.mm(after.t(), before).to(ctx.kept) if asked and (len(after) or ctx.all_learn) else None
+            for after, before, asked in zip(g.split(ctx.sizes), x.split(ctx.sizes), wanted[3:], strict=True)
+        ]
+        return back, None, None, *learned
+
+
+def _grouped(x: Tensor, sizes: list[int], weights: list[Tensor], all_learn: bool) -> Tensor:
     if torch.is_grad_enabled():
-        return _Reorder.apply(x, order, back)  # type: ignore[no-any-return]
-    return x.index_select(0, order)
+        return _Grouped.apply(x, sizes, all_learn, *weights)  # type: ignore[no-any-return]
+    return _products(x, sizes, [weight.to(x.dtype).t() for weight in weights])
+
+
+def _products(x: Tensor, sizes: list[int], matrices: list[Tensor]) -> Tensor:
+    y = x.new_empty(len(x), matrices[0].shape[1])
+    for rows, found, matrix in zip(x.split(sizes), y.split(sizes), matrices, strict=True):
+        if len(rows):
+            torch.mm(rows, matrix, out=found)
+    return y
+
+
+class _Plan(NamedTuple):
+    """Where each token's rows lie once they are sorted by expert."""
+
+    source: Int[Tensor, " P"]
+    """The token of each row."""
+    places: Int[Tensor, "T K"]
+    """The rows of each token."""
+    sizes: list[int]
+    """Rows of each expert; some of the last may belong to nobody."""
+
+
+def _plan(chosen: Int[Tensor, "T K"], load: list[int], fill: bool) -> _Plan:
+    """Sort tokens by expert. `fill`: to sizes that come again.
+
+    On CPUs a product in bfloat16 of a size not seen before is compiled first (oneDNN), which takes longer than the
+    product of 500 rows. Loads differ in every pass, so groups are filled up, by a sixteenth at most.
+    """
+    sizes = [_filled(n) for n in load] if fill else load
+    flat, top = chosen.flatten(), chosen.shape[1]
+    order = flat.argsort(stable=True)
+    places = torch.empty_like(order)
+    if not fill:
+        places[order] = torch.arange(len(order), device=order.device)
+        return _Plan(order.div(top, rounding_mode="floor") if top > 1 else order, places.view_as(chosen), sizes)
+    starts = [0, *accumulate(sizes)]
+    within = zip(starts, load, strict=False)
+    rows = torch.cat([torch.arange(start, start + n, device=order.device) for start, n in within])
+    places[order] = rows
+    source = order.new_zeros(starts[-1])
+    source[rows] = order.div(top, rounding_mode="floor") if top > 1 else order
+    return _Plan(source, places.view_as(chosen), sizes)
+
+
+def _filled(rows: int) -> int:
+    step = max(8, 1 << max(rows.bit_length() - 5, 0))
+    return -(-rows // step) * step
 
 
 class MixtureOfExperts(nn.Module):
@@ -111,21 +205,22 @@ class MixtureOfExperts(nn.Module):
         if self.training and torch.is_grad_enabled():
             balance = load if self.everywhere is None else self.everywhere(load)
             self.bias += self.balance_rate * (balance.float().mean() - balance).sign()
-        # Tokens sorted by expert: one gather in, two matrix products per expert, one gather out.
-        order = chosen.flatten().argsort(stable=True)
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        if torch.is_autocast_enabled(x.device.type):
-            flat = flat.to(torch.get_autocast_dtype(x.device.type))
-        sorted_tokens = _reorder(flat.repeat_interleave(self.top, 0) if self.top > 1 else flat, order, back)
-        parts = sorted_tokens.split(load.tolist())
-        # Processes that share the policy exchange gradients of all experts, also of those that got nothing here.
-        asked = (pair for pair in zip(self.experts, parts, strict=True) if len(pair[1]) or self.everywhere is not None)
-        done = torch.cat([expert(part) for expert, part in asked])
-        routed = _reorder(done, back, order) * gate.to(done.dtype).reshape(-1, 1)
-        mixed = routed.unflatten(0, (-1, self.top)).sum(1) if self.top > 1 else routed
-        mixed = mixed.reshape(x.shape)
+        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        plan = _plan(chosen, load.tolist(), fill=dtype == torch.bfloat16 and x.device.type == "cpu")
+        with torch.autocast(x.device.type, enabled=False):
+            mixed = self._routed(flat.to(dtype), gate.to(dtype), plan).reshape(x.shape)
         return mixed if self.shared is None else self.shared(x) + mixed
+
+    def _routed(self, flat: Float[Tensor, "T D"], gate: Float[Tensor, "T K"], plan: _Plan) -> Float[Tensor, "T D"]:
+        """Return what each token's experts say, times their gates."""
+        experts = [expert for expert in self.experts if isinstance(expert, SwiGLU)]
+        # Processes that share the policy exchange gradients of all experts, also of those that got nothing here.
+        shared = self.everywhere is not None
+        rows = _Sort.apply(flat, plan.source, plan.places)
+        both = _grouped(rows, plan.sizes, [expert.gate_up.weight for expert in experts], shared)
+        inner = experts[0].activate(both)
+        done = _grouped(inner, plan.sizes, [expert.down.weight for expert in experts], shared)
+        return _Mix.apply(done, gate, plan.source, plan.places)
 
     def _all(
         self, x: Float[Tensor, "*B D"], gate: Float[Tensor, "T K"], chosen: Int[Tensor, "T K"]

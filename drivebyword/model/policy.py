@@ -92,7 +92,7 @@ class Policy(nn.Module):
         self.register_buffer("illegal", torch.from_numpy(~c.grammar.legal), persistent=False)
         scale = torch.tensor(PLAN_DISTANCES)[:, None].expand(-1, 2)
         self.register_buffer("plan_scale", scale.clone(), persistent=False)
-        self.apply(_initialise)
+        self.apply(initialise)
         nn.init.normal_(self.embed.weight, std=0.5)
 
     # ------------------------------------------------------------------ the whole stream at once
@@ -191,7 +191,8 @@ def _ranging(batch: Batch) -> dict[str, Tensor]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Draw a linear layer's weights."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=min(0.02 * (256 / module.in_features) ** 0.5 * 2.5, 0.2))
         if module.bias is not None:
