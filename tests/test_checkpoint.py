@@ -10,6 +10,7 @@ from small_policy import SMALL, make_batch, make_policy
 from drivebyword.data.files import sha256_file
 from drivebyword.model import checkpoint
 from drivebyword.model.policy import Policy, PolicyConfig
+from drivebyword.train.weights import blend
 from drivebyword.world.rigs import tiny
 
 
@@ -95,3 +96,14 @@ def test_equal_configurations_have_equal_hashes():
     other = dataclasses.replace(SMALL, word_width=10)
     assert checkpoint.config_hash(SMALL) == checkpoint.config_hash(dataclasses.replace(SMALL))
     assert checkpoint.config_hash(SMALL) != checkpoint.config_hash(other)
+
+
+def test_half_of_where_a_run_began_is_the_mean_of_both(tmp_path):
+    torch.manual_seed(1)
+    before, after = Policy(SMALL), Policy(SMALL)
+    for policy, name in ((before, "before"), (after, "after")):
+        checkpoint.save_pretrained(policy, tmp_path / name)
+    blend(tmp_path / "after", tmp_path / "before", 0.5)
+    mixed, old = checkpoint.from_pretrained(tmp_path / "after").state_dict(), before.state_dict()
+    for name, value in after.state_dict().items():
+        assert torch.allclose(mixed[name], (value + old[name]) / 2, rtol=2e-3, atol=1e-3), name  # stored in half

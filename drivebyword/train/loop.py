@@ -54,7 +54,7 @@ from drivebyword.train.state import RunState, load_latest, save_state
 from drivebyword.train.table import Frames, FrameTable, Sampler, SamplingConfig, build_table
 from drivebyword.train.trackers import require_trackers
 from drivebyword.train.validate import validate
-from drivebyword.train.weights import groups_of, save_average, take_weights
+from drivebyword.train.weights import blend, groups_of, save_average, take_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,8 @@ class TrainConfig:
     rounds: tuple[RoundConfig, ...]
     start: Path | None = None
     """Checkpoint whose weights the run begins with; None: drawn by the seed."""
+    keep: float = 0.0
+    """Share of the start's weights in the finished checkpoint."""
     decoder_weights: str | None = None
     """Language model the decoder begins with: `smollm2`, or what `model.weights.open_weights` opens; None: none."""
     adapters: AdapterConfig | None = None
@@ -199,6 +201,8 @@ class _Run:
             first_step += plan.steps
         final = self.out / "checkpoint"
         self._save_policy(final, self._memory(len(self.config.rounds)))
+        if self.config.keep and self.config.start is not None and self.ranks.first:
+            blend(final, self.config.start, self.config.keep)
         self.log.close()
         return final
 

@@ -130,7 +130,7 @@ def fingerprint(config: TrainConfig) -> str:
     if not any("practice" in one for one in plain["rounds"]):
         del plain["curriculum"]
     # What is as it always was is not said: a run under way goes on.
-    for name, usual in (("layout", None), ("half", True)):
+    for name, usual in (("layout", None), ("half", True), ("keep", 0.0)):
         if plain[name] == usual:
             del plain[name]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -24,6 +24,21 @@ def take_weights(policy: Policy, folder: Path) -> None:
     policy.load_state_dict(own)
 
 
+def blend(folder: Path, start: Path, keep: float) -> None:
+    """Mix a share of the weights a run began with into its finished checkpoint (WiSE-FT, Wortsman et al. 2022).
+
+    Half way between the two a policy does what the run taught it, and has not forgotten what the run did not show.
+    """
+    policy, before = from_pretrained(folder), from_pretrained(start).state_dict()
+    own = policy.state_dict()
+    for name, value in before.items():
+        part = own[name][tuple(slice(n) for n in value.shape)]
+        if part.is_floating_point():
+            part.lerp_(value, keep)
+    policy.load_state_dict(own)
+    save_pretrained(policy, folder)
+
+
 def groups_of(policy: Policy, decay: float) -> list[dict[str, Any]]:
     """Decay matrices, not gains, biases and embeddings of one row."""
     matrices = [p for p in learning(policy) if p.ndim >= 2]
