@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from drivebyword.evaluate.report import commit, machine
@@ -54,16 +54,24 @@ class Misfortune(Thread):
         self.faults, self.pause_s, self.grown_s, self.of = faults, pause_s, grown_s, name
         self.struck: list[tuple[int, signal.Signals]] = []
         self.seen: dict[int, float] = {}
+        self.over = Event()
+
+    def spare(self) -> None:
+        """Strike nobody any more: whatever is left would meet other work."""
+        self.over.set()
+        self.join()
 
     def run(self) -> None:
         """Strike."""
         dice = random.Random(7)
-        while self.after is not None and not self.after.exists():
+        while self.after is not None and not self.after.exists() and not self.over.is_set():
             time.sleep(0.5)
         for fault in self.faults:
             time.sleep(dice.uniform(0, 2 * self.pause_s))
-            while not (grown := self.grown()):
+            while not (grown := self.grown()) and not self.over.is_set():
                 time.sleep(0.02)
+            if self.over.is_set():
+                return
             chosen = dice.choice(grown)
             os.kill(chosen, fault)
             self.struck.append((chosen, fault))

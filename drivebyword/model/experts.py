@@ -213,13 +213,17 @@ class MixtureOfExperts(nn.Module):
 
     def _routed(self, flat: Float[Tensor, "T D"], gate: Float[Tensor, "T K"], plan: _Plan) -> Float[Tensor, "T D"]:
         """Return what each token's experts say, times their gates."""
-        experts = [expert for expert in self.experts if isinstance(expert, SwiGLU)]
         # Processes that share the policy exchange gradients of all experts, also of those that got nothing here.
         shared = self.everywhere is not None
         rows = _Sort.apply(flat, plan.source, plan.places)
-        both = _grouped(rows, plan.sizes, [expert.gate_up.weight for expert in experts], shared)
-        inner = experts[0].activate(both)
-        done = _grouped(inner, plan.sizes, [expert.down.weight for expert in experts], shared)
+        experts = [expert for expert in self.experts if isinstance(expert, SwiGLU)]
+        if experts:
+            both = _grouped(rows, plan.sizes, [expert.gate_up.weight for expert in experts], shared)
+            inner = experts[0].activate(both)
+            done = _grouped(inner, plan.sizes, [expert.down.weight for expert in experts], shared)
+        else:  # an engine has packed them in its own way
+            parts = zip(self.experts, rows.split(plan.sizes), strict=True)
+            done = torch.cat([expert(part) for expert, part in parts if len(part)])
         return _Mix.apply(done, gate, plan.source, plan.places)
 
     def _all(

@@ -30,15 +30,15 @@ class Routes:
         of = {kind: number for number, kind in enumerate(self.kinds)}
         frames = [of[name] for name, count in zip(names, frame.counts, strict=True) for _ in range(count)]
         act = [of["reason and act"]] * layout.act
-        # What a pass was over is told by how many tokens it had; the last block answers for ego and act alone.
-        self._kinds_of = {
-            len(kinds): torch.tensor(kinds)
-            for kinds in ([of["instruction"]] * layout.instruction, frames + act, frames, [of["ego"], *act], act)
-        }
+        # Every token of a decision has a position of its own (`tokens.stream.Layout.positions`).
+        self._kind_at = torch.tensor([of["instruction"]] * layout.instruction + frames + act)
+        self._decoder, self._asked = policy.decoder, torch.zeros(0, dtype=torch.long)
+        self._rows: Tensor | None = None
         self.counts = np.zeros((len(self.mixtures), len(self.kinds), len(self.mixtures[0].experts)), np.int64)
 
     def __enter__(self) -> Routes:
         self._hooks = [mixture.register_forward_hook(self._count) for mixture in self.mixtures]
+        self._hooks.append(self._decoder.register_forward_pre_hook(self._begin, with_kwargs=True))
         return self
 
     def __exit__(
@@ -52,11 +52,14 @@ class Routes:
         counts, self.counts = self.counts, np.zeros_like(self.counts)
         return counts
 
+    def _begin(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor | None]) -> None:
+        self._asked, self._rows = inputs[1], named.get("rows")
+
     def _count(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, MixtureOfExperts) and module.chosen is not None
-        kinds = self._kinds_of.get(len(module.chosen))
-        if kinds is None:
-            return  # the last layer of a frame alone, when a sentence is new: one token
+        # The last block computes no more tokens than are asked for.
+        asked = self._asked if len(module.chosen) == len(self._asked) else self._asked[self._rows]
+        kinds = self._kind_at[asked]
         where = kinds[:, None].expand_as(module.chosen)
         flat = (where * self.counts.shape[2] + module.chosen).flatten()
         found = torch.bincount(flat, minlength=self.counts[0].size).reshape(self.counts.shape[1:])
