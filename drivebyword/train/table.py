@@ -7,6 +7,7 @@ still is thinned, and moments of change (starting, braking, turning in) are draw
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -123,8 +124,18 @@ def build_table(
         cameras: dict[str, np.ndarray] = {}
         for name, file in files.items():
             file.flush()
-            cameras[name] = np.memmap(file, np.uint8, "r", shape=(start, *sizes[name]))
+            cameras[name] = _mapped(file).reshape(start, *sizes[name])
     return _filled(cameras, stacked, start, rig)
+
+
+def _mapped(file: IO[bytes]) -> UInt8[np.ndarray, " n"]:
+    """Return a file's bytes where they lie. Frames are drawn at random: nothing is read ahead.
+
+    Disks are set to read megabytes ahead, which drove everything else out of memory (docs/LOG.md, 2026-11-30).
+    """
+    held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    held.madvise(mmap.MADV_RANDOM)
+    return np.frombuffer(held, np.uint8)
 
 
 def _filled(cameras: dict[str, np.ndarray], stacked: dict[str, np.ndarray], count: int, rig: RigConfig) -> FrameTable:
