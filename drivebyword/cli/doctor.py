@@ -60,11 +60,11 @@ def _network_builder() -> Finding:
 
 
 def _weights() -> Finding:
-    from drivebyword.model.pretrained import cache_folder, load
+    from drivebyword.model.pretrained import load, weights_folder
 
     try:
         load(layers=1)
-        return Finding("ok", "weights", f"SmolLM2-135M, SHA-256 as expected, in {cache_folder()}")
+        return Finding("ok", "weights", f"SmolLM2-135M, SHA-256 as expected, in {weights_folder()}")
     except (ValueError, OSError) as error:
         return Finding("missing", "weights", f"{error}")
 

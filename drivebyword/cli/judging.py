@@ -196,9 +196,7 @@ class Bench:
                 from drivebyword.model.engines import ENGINES
 
                 folder, frames = checkpoint_folder(self.policy), round(2000 * self.share)
-                return bench_precision(
-                    folder, self.recordings, frames, ENGINES[1:], lambda line: print(line, flush=True)
-                )
+                return bench_precision(folder, self.recordings, frames, ENGINES[1:], _say)
             case "latency" if self.peers:
                 from drivebyword.evaluate.peers import bench_peers
 

