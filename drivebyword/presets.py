@@ -98,17 +98,16 @@ def further() -> TrainConfig:
     early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
     pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
     errands = "town-errands"
+    # Who is judged alone and guarded learns both, and stops on errands besides; no expert takes over any more.
+    alone = (RoundConfig(rollouts=24, steps=600), RoundConfig(rollouts=22, scenario=errands, steps=600))
     rounds = (
-        RoundConfig(demonstrations=120, scenario=errands, disturbance=pushed, rollouts=16, rescue=early, steps=400),
-        RoundConfig(demonstrations=120, disturbance=pushed, rollouts=20, rescue=late, steps=600),
-        RoundConfig(rollouts=20, scenario=errands, rescue=late, steps=600),
-        RoundConfig(rollouts=24, steps=600),
-        RoundConfig(rollouts=20, scenario=errands, steps=600),
-        RoundConfig(rollouts=24, guarded=True, steps=600),
-        RoundConfig(rollouts=24, steps=600),
-        RoundConfig(steps=700),
+        RoundConfig(demonstrations=160, scenario=errands, disturbance=pushed, rollouts=16, rescue=early, steps=400),
+        RoundConfig(demonstrations=160, disturbance=pushed, rollouts=20, rescue=late, steps=600),
+        *(*alone, RoundConfig(rollouts=24, guarded=True, steps=600)) * 3,
+        *alone,
+        RoundConfig(steps=800),
     )
-    return replace(base, name="further", rounds=rounds, learning_rate=7e-4, cooldown=0.5, seed=3, keep=0.5)
+    return replace(base, name="further", rounds=rounds, learning_rate=5e-4, cooldown=0.5, seed=5, keep=0.5)
 
 
 def random_reader() -> TrainConfig:
