@@ -8,7 +8,8 @@ import torch
 from small_policy import SMALL, ScriptedReader, make_policy, observe
 
 from drivebyword.model.attention import LatentConfig
-from drivebyword.model.engines import ENGINES, FUSED, OnnxEngine, engine
+from drivebyword.model.engines import ENGINES, FUSED, engine
+from drivebyword.model.exported import OnnxEngine
 from drivebyword.model.kernels import compiled
 from drivebyword.model.reader import ReaderConfig
 from drivebyword.model.streaming import StreamingPolicy
@@ -51,7 +52,7 @@ def drive(policy, name, **how):
     return traces
 
 
-@pytest.mark.parametrize("name", ["onnx", "fused"])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "fused"])
 @pytest.mark.parametrize("config", [SMALL, latent()], ids=["grouped", "latent"])
 def test_an_engine_in_float32_decides_what_torch_decides(config, name):
     policy = make_policy(config)
@@ -64,7 +65,7 @@ def test_an_engine_in_float32_decides_what_torch_decides(config, name):
         assert ours.speed == pytest.approx(theirs.speed, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["fused-bf16", "fused-int8"])
+@pytest.mark.parametrize("name", ["openvino-bf16", "fused-bf16", "fused-int8"])
 def test_fewer_bits_are_near_and_a_draft_is_never_at_odds_with_itself(name):
     policy = make_policy()
     legal, (low, high) = SMALL.grammar.legal, SMALL.grammar.ranges.T
@@ -93,7 +94,7 @@ def test_a_tokens_logits_hang_on_nothing_after_it(name):
             assert torch.equal(later, first.logits[:, start:])
 
 
-@pytest.mark.parametrize("name", ["onnx", "fused"])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "fused"])
 def test_several_drivers_get_what_each_would_alone(name):
     policy = make_policy()
     alone = [StreamingPolicy(policy, READER, engine=name) for _ in range(3)]
@@ -120,16 +121,17 @@ def test_an_export_is_made_once_and_again_for_other_weights(folder):
 
 def test_what_cannot_be_is_said_in_one_line():
     policy = make_policy()
-    with pytest.raises(ValueError, match=r"unknown engine 'onx': torch, onnx, fused"):
+    with pytest.raises(ValueError, match=r"unknown engine 'onx': torch, onnx, openvino"):
         engine("onx", policy)
     with pytest.raises(ValueError, match="no half with it"):
         StreamingPolicy(policy, READER, engine="onnx", half=True)
     assert ENGINES[0] == "torch"
 
 
-def test_without_onnx_the_cure_is_named(monkeypatch):
+@pytest.mark.parametrize(("name", "missing"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_without_its_library_the_cure_is_named(monkeypatch, name, missing):
     import sys
 
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ValueError, match=r"pip install 'drivebyword\[engines\]'"):
-        OnnxEngine(make_policy())
+        engine(name, make_policy())

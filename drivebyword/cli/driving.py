@@ -34,7 +34,8 @@ class Drive:
     policy: str = "tiny"
     """`tiny` (shipped), `expert`, `constant`, or the folder of a checkpoint."""
     engine: str = "torch"
-    """What computes a checkpoint: torch, onnx or fused (the same acts, twice as fast), fused-bf16 or fused-int8."""
+    """What computes a checkpoint: torch; onnx, openvino or fused (the same acts, faster); openvino-bf16, fused-bf16 or
+    fused-int8 (nearly the same)."""
     then: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="SECOND:SENTENCE")] = ()
     """A later sentence and when to type it, as 12:"pull over"; may be given again."""
     sensors: Annotated[str | None, tyro.conf.arg(metavar="NAME,NAME")] = None

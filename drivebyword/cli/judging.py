@@ -148,7 +148,7 @@ class Bench:
     policy: str = "tiny"
     """latency, routes: whose decisions; faults: the preset that trains."""
     engine: str = "torch"
-    """latency: what computes: torch, onnx, fused, fused-bf16 or fused-int8."""
+    """latency: what computes: torch, onnx, openvino, openvino-bf16, fused, fused-bf16 or fused-int8."""
     peers: bool = False
     """latency: a model of 25 million parameters beside transformers', instead of a policy."""
     acceptance: Path | None = None

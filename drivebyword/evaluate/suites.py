@@ -91,6 +91,7 @@ def parse_seeds(text: str) -> tuple[int, int]:
 
 def suite_hash(chosen: Suite) -> str:
     """Return 16 hex digits of the SHA-256 of a suite and of its scenarios' recipes."""
+    from drivebyword.world.mission import SPARE_SHARES
     from drivebyword.world.scenario import INTENT_SHARES, find_scenario
 
     definition = dataclasses.asdict(chosen)
@@ -100,6 +101,7 @@ def suite_hash(chosen: Suite) -> str:
     if maps:  # what is in a map's file decides, not where it lies
         definition["maps"] = maps
     definition["intents"] = INTENT_SHARES
+    definition["spare"] = SPARE_SHARES
     raw = json.dumps(definition, sort_keys=True)
     return hashlib.sha256(raw.encode()).hexdigest()[:16]
 

@@ -92,7 +92,7 @@ class StreamingPolicy:
         first_step_only: Check the draft up to the triple that is executed; the rest of the chunk is then only a
             guess. Faster, and the car moves the same: for collecting and judging.
         half: Multiply in bfloat16, as in training: half the time where a CPU has such instructions.
-        engine: What computes: `torch`, `onnx` or `onnx-int8`.
+        engine: What computes; a name of `engines.ENGINES`.
     """
 
     def __init__(
