@@ -33,11 +33,6 @@ TEMPORARY_PREFIX = ".writing-"
 """Names that start so are leftovers of a killed writer: never read, free to delete."""
 
 
-def cache_folder(name: str) -> Path:
-    """Return where things of a kind are kept that can be made again: in $DRIVEBYWORD_CACHE or ~/.cache/drivebyword."""
-    return Path(os.environ.get("DRIVEBYWORD_CACHE") or Path.home() / ".cache" / "drivebyword") / name
-
-
 @contextlib.contextmanager
 def one_line_errors(path: Path) -> Iterator[None]:
     """Turn a read-only, forbidden or full disk into one ValueError line that names `path`."""

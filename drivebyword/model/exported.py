@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drivebyword.data.files import cache_folder, write_folder_atomic
+from drivebyword.core.places import cache_folder
+from drivebyword.data.files import write_folder_atomic
 from drivebyword.model.attention import KeyValue
 from drivebyword.model.checkpoint import config_hash
 from drivebyword.model.frame import Words

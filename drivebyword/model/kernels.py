@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from drivebyword.data.files import cache_folder
+from drivebyword.core.places import cache_folder
 from drivebyword.model import attention
 from drivebyword.model.attention import Kept, rotate
 from drivebyword.model.experts import MixtureOfExperts, RoutingConfig, route

@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from drivebyword.data.files import atomic_path, cache_folder, read_json, sha256_file, write_json
+from drivebyword.core.places import cache_folder
+from drivebyword.data.files import atomic_path, read_json, sha256_file, write_json
 from drivebyword.model.architectures import EMBEDDING
 from drivebyword.model.backbone import Decoder, DecoderConfig
 from drivebyword.model.language import LanguageModel, take

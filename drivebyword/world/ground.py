@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt32
 from PIL import Image, ImageDraw
 
-from drivebyword.world.kept import Columns, cache_folder, kept, named
+from drivebyword.core.places import cache_folder
+from drivebyword.world.kept import Columns, kept, named
 from drivebyword.world.markings import Material, Shape, paint, surfaces
 from drivebyword.world.roads import RoadMap
 from drivebyword.world.scenery import Scenery

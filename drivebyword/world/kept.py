@@ -18,12 +18,6 @@ import numpy as np
 Columns = dict[str, np.ndarray]
 
 
-def cache_folder(name: str) -> Path:
-    """Return where things of a kind are kept: in $DRIVEBYWORD_CACHE or ~/.cache/drivebyword."""
-    root = os.environ.get("DRIVEBYWORD_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "drivebyword") / name
-
-
 def kept(path: Path, build: Callable[[], Columns]) -> Columns:
     """Return what a file holds; where it holds nothing, build it and write it."""
     try:

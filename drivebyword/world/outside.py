@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from drivebyword.world.kept import cache_folder
+from drivebyword.core.places import cache_folder
 from drivebyword.world.netfile import takes
 from drivebyword.world.town import run_tool, sumo_home
 

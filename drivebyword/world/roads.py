@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from drivebyword.world.kept import Columns, cache_folder, kept
+from drivebyword.core.places import cache_folder
+from drivebyword.world.kept import Columns, kept
 from drivebyword.world.netfile import mirror_net, read_net
 from drivebyword.world.solids import SignKind, other_sign
 from drivebyword.world.town import TownConfig, generate_net, sample_town, town_for_scene

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from drivebyword.core.geometry import arc_lengths, box_corners
-from drivebyword.world.kept import Columns, cache_folder, content_of, kept, named
+from drivebyword.core.places import cache_folder
+from drivebyword.world.kept import Columns, content_of, kept, named
 from drivebyword.world.markings import offset_line
 from drivebyword.world.roads import Lane, RoadMap
 from drivebyword.world.site import Site

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from drivebyword.core.places import cache_folder
 from drivebyword.core.ranges import require_whole, require_within
 from drivebyword.core.seeds import split_of
-from drivebyword.world.kept import cache_folder
 from drivebyword.world.streets import degrees_of, longest_run, prune, road_plan, street_axes
 
 RECIPE_VERSION = 14
