@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from small_policy import observe
 
-from drivebyword.loop.batching import Checkpoint, Networks, Question, _Driver, _Switchboard
+from drivebyword.loop.batching import Checkpoint, Networks, Question, _Driver, _Switchboard, engine_here
 from drivebyword.loop.policies import checkpoint_folder
 from drivebyword.model.streaming import StreamingPolicy
+from drivebyword.tokens.action import DRIVEN_TOKENS
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def shipped() -> Checkpoint:
 
 
 def test_drivers_that_share_a_network_get_the_decisions_they_would_get_alone(shipped):
-    alone = StreamingPolicy.from_pretrained(shipped.folder, threads=1, first_step_only=True, half=True)
+    alone = _held(shipped)
     with Networks(1) as networks:
         served = networks.serve(shipped)
         drivers = [served() for _ in range(3)]
@@ -38,6 +39,29 @@ def test_drivers_that_share_a_network_get_the_decisions_they_would_get_alone(shi
                 if k == 0:
                     alone.reset() if step == 2 else None
                     np.testing.assert_array_equal(alone.decide(one).act.steps[0], answer.act.steps[0])
+
+
+def _held(checkpoint: Checkpoint) -> StreamingPolicy:
+    """Return a checkpoint as a network's process holds it."""
+    return _Switchboard()._policy(checkpoint.folder)
+
+
+@pytest.mark.skipif(engine_here() == "torch", reason="PyTorch rounds otherwise in batches of another size")
+def test_a_decision_is_the_same_to_the_last_bit_in_any_company(shipped):
+    held = _held(shipped)
+    sentences = ("turn left", "stop here", "", "take the second right")
+    seen = [[observe(step, sentences[k % 4], seed=k) for k in range(12)] for step in range(4)]
+    together = [held.remember() for _ in range(12)]
+    alone = [held.remember() for _ in range(12)]
+    for row in seen:
+        shared = held.decide_all(together, row)
+        for k, one in enumerate(row):
+            own = held.decide_all([alone[k]], [one])[0]
+            np.testing.assert_array_equal(own.act.steps[0], shared[k].act.steps[0])
+            np.testing.assert_array_equal(
+                alone[k].trace.logits[:DRIVEN_TOKENS], together[k].trace.logits[:DRIVEN_TOKENS]
+            )
+            np.testing.assert_array_equal(alone[k].trace.plan, together[k].trace.plan)
 
 
 def test_a_bad_observation_is_its_own_drivers_error(shipped):

@@ -24,7 +24,7 @@ from drivebyword.data.files import one_line_errors
 from drivebyword.evaluate.report import build_report, commit, write_report
 from drivebyword.evaluate.rows import Row, make_transform, reads_sensors
 from drivebyword.evaluate.suites import Suite, suite_hash
-from drivebyword.loop.batching import NUMERICS, Checkpoint, Networks
+from drivebyword.loop.batching import Checkpoint, Networks, numerics
 from drivebyword.loop.fleet import SCENE_S, Done, run_tasks, with_progress
 from drivebyword.metrics import ENDED_WELL, habits, score, worst_score
 from drivebyword.world.families import FAMILIES
@@ -94,7 +94,7 @@ def _fingerprint(row: Row, digest: str, rig: RigConfig, rendered: bool) -> str:
     """Return a hash of all that a result depends on but the seed."""
     code = code_digest(Path(__file__).parent.parent)
     senses = rig if rendered else None
-    raw = repr((row.guarded, row.without, row.sentences, digest, senses, driver_digest(row), NUMERICS, code))
+    raw = repr((row.guarded, row.without, row.sentences, digest, senses, driver_digest(row), numerics(), code))
     return hashlib.sha256(raw.encode()).hexdigest()[:16]
 
 

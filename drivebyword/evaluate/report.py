@@ -29,7 +29,7 @@ from drivebyword.evaluate.intervals import (
     paired_difference,
     wilson,
 )
-from drivebyword.loop.batching import NUMERICS
+from drivebyword.loop.batching import numerics
 from drivebyword.loop.policies import CHECKPOINTS
 from drivebyword.metrics import EVENT_METRICS
 from drivebyword.world.families import HELD_OUT
@@ -84,7 +84,7 @@ def build_report(
         "suite_hash": digest,
         "seeds": list(seeds),
         "split": split_of(seeds[0]),
-        "numerics": NUMERICS,
+        "numerics": numerics(),
         "policies": policies,
         "comparisons": _comparisons(by_row),
     }

@@ -38,8 +38,19 @@ ANSWER_S = 900.0
 """Who has waited so long for an answer gives up; the first takes longest, the network reads its weights for it."""
 
 
-NUMERICS = "bfloat16, in batches, drafts checked up to the act that is driven"
-"""How networks compute here."""
+def engine_here() -> str:
+    """Return which of `engines.ENGINES` holds networks: kernels of our own where the processor has what they need.
+
+    With them a decision hangs on nothing but its own driver: the same in whatever batch.
+    """
+    from drivebyword.model.kernels import compiled
+
+    return "fused-bf16" if compiled() else "torch"
+
+
+def numerics() -> str:
+    """Say how networks compute here."""
+    return f"bfloat16 ({engine_here()}), in batches, drafts checked up to the act that is driven"
 
 
 class Question(NamedTuple):
@@ -159,6 +170,7 @@ class Networks:
     def serve(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return the checkpoint with where to ask for it."""
         if not self._held:
+            engine_here()  # what must be compiled is compiled once, before anybody waits for it
             self._start()
         return replace(checkpoint, sockets=self._sockets)
 
@@ -238,7 +250,10 @@ class _Switchboard:
         from drivebyword.model.streaming import StreamingPolicy
 
         if folder not in self.policies:
-            self.policies[folder] = StreamingPolicy.from_pretrained(folder, threads=1, first_step_only=True, half=True)
+            engine = engine_here()
+            self.policies[folder] = StreamingPolicy.from_pretrained(
+                folder, threads=1, first_step_only=True, half=engine == "torch", engine=engine
+            )
         return self.policies[folder]
 
     def waiting(self) -> list[_Driver]:
