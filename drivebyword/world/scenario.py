@@ -58,6 +58,8 @@ ERRANDS = {
     "straight": 0.05,
 }
 """What is asked for where sentences that do not speak of junctions are to be learned."""
+TURNS = {"left": 0.35, "right": 0.35, "straight": 0.1, "left_second": 0.1, "right_second": 0.1}
+"""What is asked for where those are to be learned who cross the street one turns into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +200,15 @@ SCENARIOS = {
         Scenario(name="town-fog", conditions=(0.0, 0.0, 1.0)),
         Scenario(name="town-mixed", conditions=(0.6, 0.2, 0.2)),
         Scenario(name="town-errands", conditions=(0.6, 0.2, 0.2), instructions=(3, 5), intents=tuple(ERRANDS.items())),
+        Scenario(
+            # In a town somebody crosses the exit of one turn in twenty: too seldom for learning to give way.
+            name="town-crowd",
+            conditions=(0.6, 0.2, 0.2),
+            instructions=(3, 5),
+            intents=tuple(TURNS.items()),
+            people=(80, 160),
+            vehicles=(10, 40),
+        ),
         Scenario(name="town-left", left_hand=True),
         Scenario(name="town-rain", conditions=(0.0, 0.0, 0.0, 1.0)),
         Scenario(name="town-glare", conditions=(0.0, 0.0, 0.0, 0.0, 1.0)),
