@@ -24,7 +24,8 @@ def learn(processes: int, *words: object) -> None:
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    subprocess.run([*launch, PROGRAM, *map(str, words)], check=True, timeout=500, capture_output=True)
+    done = subprocess.run([*launch, PROGRAM, *map(str, words)], timeout=500, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def losses_of(out: Path) -> list[dict[str, float]]:
