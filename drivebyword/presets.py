@@ -7,13 +7,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
     from drivebyword.model.backbone import DecoderConfig
     from drivebyword.train.loop import TrainConfig
 
 
+def _aids() -> tuple[RescueConfig, RescueConfig, DisturbanceConfig]:
+    """Return an expert that takes over early, one that waits, and pushes that leave much to recover from."""
+    from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
+
+    late = RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
+    return RescueConfig(), late, DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
+
+
 def tiny() -> TrainConfig:
     """Return the shipped policy's run: two and a half hours on two CPU cores, from nothing."""
-    from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
     from drivebyword.model.policy import PolicyConfig
     from drivebyword.train.loop import TrainConfig
     from drivebyword.train.rounds import RoundConfig
@@ -23,13 +31,12 @@ def tiny() -> TrainConfig:
     # Scenes are cheap, and a policy shown few of them learns the towns by heart (docs/LOG.md, 2026-11-22). From the
     # second round on it drives; an expert that takes over early keeps the young policy's scenes going, one that waits
     # lets the older one reach the states it must learn to return from. Windows of several frames are `frames=3`.
-    early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
+    early, late, pushed = _aids()
     young = (early, late, early, late, None, late, early, late, None, late)
     # Towards the end it drives alone every second time, under the guard in turn: who is judged both ways learns both.
     grown = ((late, False), (None, True), (late, True), (None, False))
-    pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
-    # One sentence in seven asks for a stop, one moving frame in 700 gives way to somebody on foot: a third of the
-    # rounds is driven where half of the sentences ask for stops, a third where the streets are full of people.
+    # One sentence in seven asks for a stop, in one frame of 700 a moving car gives way to somebody on foot: a third of
+    # the rounds is driven where half of the sentences ask for stops, a third where the streets are full of people.
     rare = ("town-errands", "town-crowd", None)
     shown = (100, 80, *(0,) * 8)
     rounds = (
@@ -92,12 +99,10 @@ def further() -> TrainConfig:
     """
     from dataclasses import replace
 
-    from drivebyword.loop.rollout import DisturbanceConfig, RescueConfig
     from drivebyword.train.rounds import RoundConfig
 
     base = tiny()
-    early, late = RescueConfig(), RescueConfig(steering_gap=0.7, sideways=25.0, lane_offset=2.0, standing_s=6.0)
-    pushed = DisturbanceConfig(every_s=5.0, duration_s=(0.4, 1.8), steering=0.5)
+    early, late, pushed = _aids()
     errands, crowd = "town-errands", "town-crowd"
     rounds = (
         RoundConfig(demonstrations=110, scenario=crowd, disturbance=pushed, rollouts=16, rescue=early, steps=300),

@@ -29,7 +29,7 @@ from drivebyword.evaluate.intervals import (
     paired_difference,
     wilson,
 )
-from drivebyword.loop.batching import numerics
+from drivebyword.loop.batching import Checkpoint, numerics
 from drivebyword.loop.policies import CHECKPOINTS
 from drivebyword.metrics import EVENT_METRICS
 from drivebyword.world.families import HELD_OUT
@@ -74,6 +74,7 @@ def build_report(
         }
         if row.sentences == "own" and not row.without:
             _add_causal(policies[name]["metrics"], by_row[name], _null_of(name, rows, by_row))
+    networks = any(isinstance(row.driver, Checkpoint) for row in rows.values())
     return {
         "command": command or "drivebyword " + shlex.join(sys.argv[1:]),
         # Of the code that drove, which a checkout may have left by now.
@@ -84,7 +85,7 @@ def build_report(
         "suite_hash": digest,
         "seeds": list(seeds),
         "split": split_of(seeds[0]),
-        "numerics": numerics(),
+        "numerics": numerics() if networks else "no network drove",
         "policies": policies,
         "comparisons": _comparisons(by_row),
     }

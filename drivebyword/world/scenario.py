@@ -201,7 +201,7 @@ SCENARIOS = {
         Scenario(name="town-mixed", conditions=(0.6, 0.2, 0.2)),
         Scenario(name="town-errands", conditions=(0.6, 0.2, 0.2), instructions=(3, 5), intents=tuple(ERRANDS.items())),
         Scenario(
-            # In a town somebody crosses the exit of one turn in twenty: too seldom for learning to give way.
+            # Elsewhere a moving car gives way to somebody on foot in one frame of 700: too seldom to learn from.
             name="town-crowd",
             conditions=(0.6, 0.2, 0.2),
             instructions=(3, 5),
