@@ -47,9 +47,9 @@ def make_batch(rig: RigConfig, batch: int, frames: int, seed: int = 0, words: in
     )
 
 
-def make_policy(config: PolicyConfig = SMALL) -> Policy:
+def make_policy(config: PolicyConfig = SMALL, seed: int = 0) -> Policy:
     """Return a policy with weights that let everything matter."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     policy = Policy(config).eval()
     with torch.no_grad():
         for block in policy.decoder.blocks:

@@ -76,9 +76,11 @@ def test_fewer_bits_are_near_and_a_draft_is_never_at_odds_with_itself(name):
             assert np.abs(ours.logits[legal] - theirs.logits[legal]).max() < (0.1 if name.endswith("bf16") else 0.4)
 
 
+# With PyTorch's sigmoid in the router, one random policy in four failed here.
+@pytest.mark.parametrize("seed", [0, 1, 7])
 @pytest.mark.parametrize("name", list(FUSED))
-def test_a_tokens_logits_hang_on_nothing_after_it(name):
-    policy = make_policy()
+def test_a_tokens_logits_hang_on_nothing_after_it(name, seed):
+    policy = make_policy(seed=seed)
     stream = StreamingPolicy(policy, READER, engine=name)
     stream.decide(observe(0))
     room, words = stream.memory.ring.room(), stream.memory.instruction.words

@@ -153,7 +153,10 @@ Tensor mixture(const Tensor& given, const Tensor& norm, double eps, at::TensorLi
                at::TensorList downs, int64_t hidden, int64_t precision) {
   const Tensor x = given.contiguous();
   const long width = x.size(-1), tokens = x.numel() / width, experts = bias.numel();
-  Tensor affinity = linear(x, router[0], router[1], {}, norm, eps, F32, PLAIN, experts, {}).sigmoid_();
+  // One by one: PyTorch's sigmoid rounds the last elements of a tensor differently from those before them.
+  Tensor affinity = linear(x, router[0], router[1], {}, norm, eps, F32, PLAIN, experts, {});
+  float* const each = affinity.mutable_data_ptr<float>();
+  std::transform(each, each + affinity.numel(), each, [](float v) { return 1.0f / (1.0f + std::exp(-v)); });
   Tensor out;
   if (shared.empty()) {
     out = x.clone();
