@@ -1,5 +1,6 @@
-"""Run as a program by test_sharding: a small policy learns from recordings, in as many processes as torchrun starts.
+"""Run as a program by test_sharding: a small policy learns, in as many processes as torchrun starts.
 
+From recordings, or with `practice` in their place from what it drives by lot and what the expert shows it:
 python sharded_run.py OUT DATA LAST [STOP]
 """
 
@@ -35,6 +36,8 @@ class Watched(loop._Run):
 
 
 def config(data: Path, steps: int) -> TrainConfig:
+    if str(data) == "practice":
+        return dataclasses.replace(small(steps), half=False)
     rounds = (RoundConfig(steps=steps, batch=8, frames=2),)
     return dataclasses.replace(small(), data=(data,), layout="l2d", rounds=rounds, half=False)
 

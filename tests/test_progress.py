@@ -13,7 +13,7 @@ from rich.console import Console
 
 from drivebyword.core.rates import wilson
 from drivebyword.data.files import write_json
-from drivebyword.train.collect import Collected
+from drivebyword.train.drives import Collected
 from drivebyword.train.log import TrainLog
 from drivebyword.train.progress import Progress
 from drivebyword.train.state import RunState

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from distant_work import broken, sleeper
-from small_policy import make_policy
+from small_policy import SMALL, make_policy
 
 from drivebyword.data.files import sha256_file
 from drivebyword.loop.remote import run_tasks_on_ray
 from drivebyword.model.checkpoint import save_pretrained
 from drivebyword.train.collect import CollectConfig, collect
+from drivebyword.train.curriculum import Scene
+from drivebyword.train.drives import Crew
+from drivebyword.train.practice import PracticeConfig, practise
 from drivebyword.world.rigs import tiny
 
 ray = pytest.importorskip("ray")
@@ -74,20 +77,37 @@ def test_an_error_is_the_tasks_own_and_a_worker_that_cannot_be_made_is_named(clu
         list(run_tasks_on_ray(CLUSTER, broken, [1]))
 
 
+def recorded(out: Path) -> dict[str, str]:
+    return {str(file.relative_to(out)): sha256_file(file) for file in sorted(out.rglob("*")) if file.is_file()}
+
+
 def test_scenes_driven_on_a_cluster_come_home_as_driven_here_byte_by_byte(cluster, tmp_path):
     # A policy that has learned nothing soon leaves the road: short scenes.
     save_pretrained(make_policy(), tmp_path / "policy")
 
-    def driven(workers: str | None) -> dict[str, str]:
-        out = tmp_path / ("here" if workers is None else "there")
+    def driven(out: Path, workers: str | None) -> dict[str, str]:
         config = CollectConfig(
             out=out, seeds=(40, 42), checkpoint=tmp_path / "policy", workers=workers, processes=1, finalize=False
         )
         found = collect(config, tiny(), show_progress=False)
         assert found.scenes == 2 and not found.failed
-        return {str(file.relative_to(out)): sha256_file(file) for file in sorted(out.rglob("*")) if file.is_file()}
+        return recorded(out)
 
-    assert driven(CLUSTER) == driven(None)
+    assert driven(tmp_path / "there", CLUSTER) == driven(tmp_path / "here", None)
+
+
+def test_groups_driven_by_lot_on_a_cluster_are_the_groups_driven_here(cluster, tmp_path):
+    save_pretrained(make_policy(), tmp_path / "policy")
+
+    def driven(out: Path, workers: str | None) -> dict[str, str]:
+        crew = Crew(out=out, rig=tiny(), checkpoint=tmp_path / "policy", processes=1, workers=workers)
+        practice = PracticeConfig(rollouts=2, seconds=6.0)
+        found = practise(crew, [Scene("town-mixed", 41)], practice, SMALL.grammar)
+        assert found.scenes == 2 and not found.failed and found.cpu["worlds and expert"] > 0.0
+        return recorded(out)
+
+    there, here = driven(tmp_path / "there", CLUSTER), driven(tmp_path / "here", None)
+    assert there == here and len({digest for name, digest in here.items() if name.endswith("frames.parquet")}) == 2
 
 
 def test_an_address_that_is_none_and_a_cluster_that_does_not_answer_are_one_line(cluster):

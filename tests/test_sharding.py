@@ -67,6 +67,17 @@ def test_two_processes_have_the_losses_of_one_and_the_same_policy(alone, recorde
 
 
 @pytest.mark.slow
+def test_two_processes_practise_as_one_does(tmp_path):
+    """Round 0 drives by lot with the untrained policy, the same bytes in both runs; round 1 learns from that."""
+    runs = [tmp_path / str(processes) for processes in (1, 2)]
+    for processes, out in enumerate(runs, 1):
+        learn(processes, out, "practice", 6)
+    one, two = (losses_of(out) for out in runs)
+    assert_close(two, one)
+    assert all(row["practice"] != 0.0 and row["ratio"] > 0.0 for row in two[6:]), two
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
 def test_one_goes_on_from_what_two_saved_and_two_from_what_one_saved(first, then, alone, recorded, tmp_path):
     learn(first, tmp_path, recorded, STEPS, STOP)

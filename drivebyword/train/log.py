@@ -9,7 +9,7 @@ from typing import Any
 
 from drivebyword.core.rates import Rate, wilson
 from drivebyword.data.files import read_json
-from drivebyword.train.collect import Collected
+from drivebyword.train.drives import Collected
 from drivebyword.train.progress import Progress
 from drivebyword.train.state import RunState
 from drivebyword.train.trackers import open_trackers

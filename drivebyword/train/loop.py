@@ -20,7 +20,7 @@ import copy
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,18 +34,11 @@ from drivebyword.model.language import adopt
 from drivebyword.model.policy import Policy, PolicyConfig
 from drivebyword.tokens.stream import Batch
 from drivebyword.train.collect import CollectConfig, collect
-from drivebyword.train.curriculum import Curriculum, CurriculumConfig
+from drivebyword.train.curriculum import Curriculum, CurriculumConfig, Scene
+from drivebyword.train.drives import Crew
 from drivebyword.train.log import TrainLog
 from drivebyword.train.loss import LossConfig, Targets, Teacher
-from drivebyword.train.practice import (
-    PracticeConfig,
-    PracticeDrive,
-    driven_outcomes,
-    experience,
-    outcomes,
-    practise,
-    read_groups,
-)
+from drivebyword.train.practice import PracticeConfig, driven_outcomes, experience, outcomes, practise, read_groups
 from drivebyword.train.reinforce import Experience, Practice, Practised, ReinforceConfig
 from drivebyword.train.rounds import RoundConfig
 from drivebyword.train.sharding import Ranks, whole
@@ -134,8 +127,6 @@ class _Run:
         self.config, self.out, self.show = config, out, show
         require_trackers(config.trackers)
         self.ranks = Ranks()
-        if self.ranks.count > 1 and any(plan.practice for plan in config.rounds):
-            raise ValueError("practice runs in one process: start it without torchrun, or choose another preset")
         self.device = self.ranks.device
         out.mkdir(parents=True, exist_ok=True)
         self.policy = Policy(config.policy).to(self.device)
@@ -189,13 +180,19 @@ class _Run:
                     at = {"decisions": self.state.decisions, "minutes": self.state.seconds / 60}
                     write_json(driver / "at.json", at)
             with ThreadPoolExecutor(1) as aside:
-                driving = aside.submit(self._roll_out, number, plan if self.ranks.first else replace(plan, rollouts=0))
+                driving = aside.submit(self._roll_out, number, plan) if self.ranks.first else None
                 if not finished:
                     self._learn(number, plan, first_step)
                     self._save()
-                driving.result()
+                if driving is not None:
+                    driving.result()
+            if plan.practice is not None:
+                self.ranks.wait()
+                if not self.ranks.first:
+                    self._earned(number, plan.practice)
             if plan.rollouts:
                 self._fetch(self._rollouts(number, plan))
+                self._judged(number, plan)
             self.state.curriculum = self.curriculum.state()
             self._account(number, plan, finished)
             first_step += plan.steps
@@ -208,7 +205,7 @@ class _Run:
 
     def _account(self, number: int, plan: RoundConfig, finished: bool) -> None:
         """Say where a practising round's time went."""
-        if plan.practice is not None and not finished:
+        if plan.practice is not None and not finished and self.ranks.first:
             table = self.spent.write(self.out / f"round-{number}" / "spent.json")
             shown = ", ".join(f"{name} {value:.0f}" for name, value in table.items() if value >= 1.0)
             self.log.note(f"round {number}, CPU-seconds: {shown}")
@@ -237,8 +234,6 @@ class _Run:
             return
         config = self._rollouts(number, plan)
         self._collect(config)
-        if plan.rescue is None and any(one.practice for one in self.config.rounds):
-            self.curriculum.learn(driven_outcomes(config.out))
         if self.config.validate and config.checkpoint is not None:
             scenes, processes = self.config.validate, config.processes
             rate = validate(config.checkpoint, self.config.rig, self.config.scenario, scenes, processes)
@@ -260,19 +255,34 @@ class _Run:
         )
 
     def _practise(self, number: int, driver: Path, practice: PracticeConfig) -> None:
-        """Drive the round's groups and keep what they earned; what failed decides where to practise next."""
-        folder = self.out / f"round-{number}" / "practice"
-        scenes = tuple(self.curriculum.plan(practice.scenes, self.config.seed, number))
-        grammar, wordings = self.config.policy.grammar, self.teacher.wordings
-        drive = PracticeDrive(out=folder, checkpoint=driver, scenes=scenes, practice=practice, grammar=grammar)
-        done = practise(drive, self.config.rig, max(1, self.config.processes - 1))
+        """Drive the round's groups and keep what they earned."""
+        processes, workers = max(1, self.config.processes - 1), self.config.workers
+        folder, scenes = self._practised(number, practice)
+        crew = Crew(out=folder, rig=self.config.rig, checkpoint=driver, processes=processes, workers=workers)
+        done = practise(crew, scenes, practice, self.config.policy.grammar)
         self.log.drove(done, "rollouts of practice")
         self.spent.drivers(done.cpu)
+        self._earned(number, practice)
+
+    def _practised(self, number: int, practice: PracticeConfig) -> tuple[Path, list[Scene]]:
+        """Return where a round's groups are, and their scenes."""
+        scenes = self.curriculum.plan(practice.scenes, self.config.seed, number)
+        return self.out / f"round-{number}" / "practice", scenes
+
+    def _earned(self, number: int, practice: PracticeConfig) -> None:
+        """Read what a round's groups earned; what failed decides where to practise next."""
+        grammar, wordings = self.config.policy.grammar, self.teacher.wordings
+        folder, scenes = self._practised(number, practice)
         with self.spent.on("reading episodes"):
             groups = read_groups(folder, scenes, practice.rollouts)
             self.curriculum.learn(outcomes(groups, practice.rollouts))
             order = self._add(folder, self.config.recent)
             self.experience.append(experience(groups, order, self.tables[-1], practice, grammar, wordings, number))
+
+    def _judged(self, number: int, plan: RoundConfig) -> None:
+        """Let the curriculum learn from rollouts in which nobody helped."""
+        if plan.rescue is None and any(one.practice for one in self.config.rounds):
+            self.curriculum.learn(driven_outcomes(self._rollouts(number, plan).out))
 
     def _collect(self, config: CollectConfig) -> None:
         """Drive what is not on disk yet and add the frames to the tables."""
@@ -352,6 +362,7 @@ class _Run:
             group["lr"] = rate
         rows = len(batch[1].intent)
         batch = (self.ranks.share(batch[0], rows), self.ranks.share(batch[1], rows))
+        practised = None if practised is None else practised.shared(self.ranks)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half):
             losses = self.teacher.losses(self.policy, batch, practised)
         self.optimizer.zero_grad(set_to_none=True)

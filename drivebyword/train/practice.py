@@ -7,28 +7,29 @@ same: own rollouts are relabelled demonstrations too, in the same batch.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drivebyword.core.exploration import Exploration, ExplorationConfig, Lots
 from drivebyword.core.records import Episode
-from drivebyword.core.rig import RigConfig
 from drivebyword.core.seeds import require_training_seed
-from drivebyword.loop.batching import Checkpoint, Networks
-from drivebyword.loop.fleet import SCENE_S, run_tasks
+from drivebyword.loop.batching import Checkpoint
 from drivebyword.metrics import edge_case, still_success
 from drivebyword.tokens.action import ActionGrammar
-from drivebyword.train.collect import Collected
 from drivebyword.train.credit import CreditConfig, group_advantages
 from drivebyword.train.curriculum import Scene
+from drivebyword.train.drives import Collected, Crew, counted, drive_all
 from drivebyword.train.loss import Wordings
 from drivebyword.train.reinforce import Experience
 from drivebyword.train.table import FrameTable
+
+if TYPE_CHECKING:
+    from drivebyword.world.env import DrivingEnv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +47,8 @@ class PracticeConfig:
     credit: CreditConfig = CreditConfig()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PracticeDrive:
-    """Who practises where."""
-
-    out: Path
-    checkpoint: Path
-    scenes: tuple[Scene, ...]
-    practice: PracticeConfig
-    grammar: ActionGrammar
-
-
-Driven = tuple[int, str, bool, tuple[float, float, float]]
-"""Frames, how it ended, whether well, and CPU-seconds in the world, for the record, and until the world was there."""
+Task = tuple[Scene, int]
+"""A scene and the rollout's number in its group."""
 
 
 def rollout_name(number: int) -> str:
@@ -66,68 +56,35 @@ def rollout_name(number: int) -> str:
     return f"policy-{number:02d}"
 
 
-def practise(config: PracticeDrive, rig: RigConfig, processes: int) -> Collected:
+def practise(crew: Crew, scenes: Sequence[Scene], practice: PracticeConfig, grammar: ActionGrammar) -> Collected:
     """Drive every rollout that is not on disk yet."""
     from drivebyword.data.dataset import DatasetWriter
     from drivebyword.world.families import HELD_OUT
 
-    for scene in config.scenes:
+    for scene in scenes:
         require_training_seed(scene.seed, scene.scenario, HELD_OUT)
-    writer = DatasetWriter(config.out, rig=rig)
-    wanted = [(scene, number) for scene in config.scenes for number in range(config.practice.rollouts)]
+    writer = DatasetWriter(crew.out, rig=crew.rig)
+    wanted = [(scene, number) for scene in scenes for number in range(practice.rollouts)]
     todo = [(s, n) for s, n in wanted if not writer.has(s.scenario, s.seed, rollout_name(n))]
-    started, frames, successes, failed, ended = time.monotonic(), 0, 0, list[str](), dict[str, int]()
-    cpu = dict.fromkeys(("worlds and expert", "recording", "starting worlds"), 0.0)
-    # Whoever learns meanwhile goes first.
-    nice = 10
-    with Networks(processes, nice) as networks:
-        driver = networks.serve(Checkpoint(config.checkpoint)) if todo else None
-        for done in run_tasks(
-            partial(_make_worker, config, rig, driver), todo, networks.worlds, nice, limit_s=SCENE_S, tend=networks.tend
-        ):
-            if done.error is not None:
-                failed.append(f"{done.task}: {done.error}")
-                continue
-            frames += done.value[0]
-            ended[done.value[1]] = ended.get(done.value[1], 0) + 1
-            successes += done.value[2]
-            for label, seconds in zip(cpu, done.value[3], strict=True):
-                cpu[label] += seconds
-    return Collected(
-        scenes=len(todo) - len(failed),
-        frames=frames,
-        failed=tuple(failed),
-        seconds=time.monotonic() - started,
-        ended=ended,
-        successes=successes,
-        cpu=cpu,
-    )
+    return counted(drive_all(crew, partial(_prepare, practice, grammar), todo), "rollout")
 
 
-def _make_worker(
-    config: PracticeDrive, rig: RigConfig, checkpoint: Checkpoint | None
-) -> Callable[[tuple[Scene, int]], Driven]:
-    """Return what drives one rollout and writes its part."""
-    from drivebyword.data.dataset import DatasetWriter
+def _prepare(
+    practice: PracticeConfig, grammar: ActionGrammar, env: DrivingEnv, checkpoint: Checkpoint | None
+) -> Callable[[Task], Episode]:
+    """Return what drives one rollout."""
     from drivebyword.loop.driver import driver_in
     from drivebyword.loop.rollout import run_episode
-    from drivebyword.metrics import score
-    from drivebyword.world.env import DrivingEnv
 
-    env = DrivingEnv(rig=rig)
-    writer = DatasetWriter(config.out, rig=rig)
     assert checkpoint is not None
     policy = checkpoint()
-    driver = driver_in(env, policy, config.practice.guarded)
+    driver = driver_in(env, policy, practice.guarded)
 
-    starting = [time.process_time()]
-
-    def work(task: tuple[Scene, int]) -> Driven:
+    def drive(task: Task) -> Episode:
         scene, number = task
-        began = time.process_time()
-        exploration = Exploration(rollout=number, config=config.practice.exploration)
-        policy.lots = Lots(exploration, scene.seed, config.grammar.length)
-        episode = run_episode(
+        exploration = Exploration(rollout=number, config=practice.exploration)
+        policy.lots = Lots(exploration, scene.seed, grammar.length)
+        return run_episode(
             env,
             driver,
             seed=scene.seed,
@@ -135,17 +92,13 @@ def _make_worker(
             name=rollout_name(number),
             exploration=exploration,
             keep_sensors=True,
-            seconds=config.practice.seconds,
+            seconds=practice.seconds,
         )
-        driven = time.process_time()
-        writer.add(episode)
-        spent = (driven - began, time.process_time() - driven, starting.pop() if starting else 0.0)
-        return len(episode), episode.ended, score(episode)["success"] > 0.5, spent
 
-    return work
+    return drive
 
 
-def read_groups(folder: Path, scenes: tuple[Scene, ...], rollouts: int) -> dict[Scene, list[Episode]]:
+def read_groups(folder: Path, scenes: Sequence[Scene], rollouts: int) -> dict[Scene, list[Episode]]:
     """Return what was driven in every scene, without what the cameras saw; a rollout that crashed is missing."""
     from drivebyword.data.dataset import part_name, parts, read_part
 

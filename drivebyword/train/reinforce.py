@@ -14,7 +14,7 @@ alike, with less noise, since most decisions of a drive change nothing. Batches 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from drivebyword.model.policy import Policy
 from drivebyword.tokens.action import DRIVEN_TOKENS
 from drivebyword.tokens.stream import Batch, StreamConfig
 from drivebyword.train.loss import Wordings, seen_in
+from drivebyword.train.sharding import Ranks
 from drivebyword.train.table import Frames, FrameTable
 
 
@@ -97,6 +98,13 @@ class Practised:
             "clipped": clipped,
             "mismatch": (before - self.log_prob).abs().mean(),
         }
+
+    def shared(self, ranks: Ranks) -> Practised:
+        """Return one process's share of the rows."""
+        rows = len(self.log_prob)
+        own = ranks.own(rows)
+        batch = ranks.share(self.batch, rows)
+        return replace(self, batch=batch, log_prob=self.log_prob[own], advantage=self.advantage[own])
 
     @torch.no_grad()
     def _slow(self) -> Float[Tensor, "B T A V"]:

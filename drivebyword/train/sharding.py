@@ -90,18 +90,22 @@ class Ranks:
         """Wait until every process is here."""
         self.agree(True)
 
-    def share(self, record: Record, rows: int) -> Record:
-        """Return this process's rows of a record of tensors with `rows` rows each.
+    def own(self, rows: int) -> slice:
+        """Return which of a batch's rows are this process's.
 
         Raises:
             ValueError: They cannot be divided.
         """
-        if self.count == 1:
-            return record
         if rows % self.count:
             raise ValueError(f"a batch of {rows} windows cannot be divided among {self.count} processes")
         size = rows // self.count
-        own = slice(self.rank * size, (self.rank + 1) * size)
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+    def share(self, record: Record, rows: int) -> Record:
+        """Return this process's rows of a record of tensors with `rows` rows each. Raises as `own` does."""
+        if self.count == 1:
+            return record
+        own = self.own(rows)
         parts: dict[str, Any] = {}
         for item in fields(record):  # type: ignore[arg-type]
             value = getattr(record, item.name)
