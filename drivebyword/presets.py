@@ -78,7 +78,7 @@ def tiny_practice() -> TrainConfig:
     )
     return replace(
         tiny(), name="tiny-practice", rounds=rounds, learning_rate=1e-4, warmup=50, average=0.99,
-        curriculum=CurriculumConfig(families=("town-mixed", "town-errands")),
+        curriculum=CurriculumConfig(families=("town-mixed", "town-errands", "town-crowd")),
     )  # fmt: skip
 
 
