@@ -104,7 +104,7 @@ def counted(results: Iterable[Done[Any]], name: str) -> Collected:
         seconds=time.monotonic() - started,
         ended={how: ended.count(how) for how in dict.fromkeys(ended)},
         successes=sum(one.success for one in driven),
-        cpu={label: sum(one.cpu[k] for one in driven) for k, label in enumerate(CPU)},
+        cpu={label: sum((one.cpu[k] for one in driven), 0.0) for k, label in enumerate(CPU)} if driven else {},
     )
 
 
