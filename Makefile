@@ -49,7 +49,7 @@ format: setup ## rewrite files as `make lint` wants them
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-train-tiny: setup ## make the shipped checkpoint from nothing (two and a half hours on 2 cores, resumable)
+train-tiny: setup ## train the tiny policy from nothing (two hours on 2 cores, resumable)
 	@OMP_NUM_THREADS=2 $(BIN)/drivebyword train tiny --out $(OUT)/train/tiny
 
 evaluate: setup ## judge the shipped policy and its control rows (an hour or more; SEEDS=20 for a first look)

@@ -72,7 +72,7 @@ class Collected:
     successes: int
     """Drives with success as `metrics.score` judges it, disturbances included."""
     cpu: dict[str, float] = field(default_factory=dict)
-    """CPU-seconds of the worlds' processes, by what they were for; empty where nobody counted."""
+    """CPU-seconds of the worlds' processes, by what they were for."""
 
 
 def drive_all(crew: Crew, prepare: Prepare, todo: Sequence[Any]) -> Iterator[Done[Any]]:
@@ -104,7 +104,7 @@ def counted(results: Iterable[Done[Any]], name: str) -> Collected:
         seconds=time.monotonic() - started,
         ended={how: ended.count(how) for how in dict.fromkeys(ended)},
         successes=sum(one.success for one in driven),
-        cpu={label: sum((one.cpu[k] for one in driven), 0.0) for k, label in enumerate(CPU)} if driven else {},
+        cpu={label: sum((one.cpu[k] for one in driven), 0.0) for k, label in enumerate(CPU)},
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drivebyword.data.files import write_json
 
-ARITHMETIC = ("optimiser", "worlds and expert", "networks", "worlds and networks")
+ARITHMETIC = ("optimiser", "worlds and expert", "networks")
 """What a round is for; everything else is its price."""
 
 
@@ -44,7 +44,7 @@ class Spent:
         self.children += total
         for label, seconds in worlds.items():
             self.add(label, seconds)
-        self.add("networks" if worlds else "worlds and networks", max(0.0, total - sum(worlds.values())))
+        self.add("networks", max(0.0, total - sum(worlds.values())))
 
     def table(self) -> dict[str, float]:
         """Return CPU-seconds by label, the largest first, and the share of the arithmetic."""
